@@ -1,0 +1,29 @@
+"""The one record of a finished exchange, which the access log, the metrics and the operator all read."""
+
+import msgspec
+
+from loomproxy.core.message import RequestHead
+from loomproxy.core.units import Instant
+
+
+class Outcome(msgspec.Struct, gc=False):
+    """What became of one exchange. Moments are 0.0 where the exchange never came there."""
+
+    request_id: bytes
+    client_ip: bytes
+    head: RequestHead | None  # None: the request was refused before it could be read
+    route: str = "-"
+    pool: str = "-"
+    endpoint: str = "-"  # of the last attempt
+    status: int = 0  # as sent to the client; 0: no final head was sent
+    fault: str = ""  # the fault's name; "" when all went well
+    termination: str = "--"  # who ended it, in which phase
+    attempts: int = 0
+    reused: bool = False  # the last attempt went over a reused connection
+    request_bytes: int = 0  # body bytes from the client
+    response_bytes: int = 0  # body bytes to the client
+    begun_at: Instant = Instant(0.0)  # the request head was read
+    connecting_at: Instant = Instant(0.0)  # a slot was taken, the last attempt began
+    opened_at: Instant = Instant(0.0)  # the last attempt's connection was there
+    answered_at: Instant = Instant(0.0)  # the final response head arrived
+    ended_at: Instant = Instant(0.0)  # everything was over
