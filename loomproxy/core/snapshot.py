@@ -1,0 +1,23 @@
+"""The frozen world an exchange is born into: routes, pools, limits and the forward policy of one revision.
+
+An exchange keeps the snapshot it was born with until it is over, however many revisions are published
+meanwhile. Nothing here changes after it was made.
+"""
+
+import msgspec
+
+from loomproxy.core.http1 import Limits
+from loomproxy.core.hygiene import ForwardPolicy
+from loomproxy.core.pool import PoolSpec
+from loomproxy.core.route import RouteTable, Timeouts
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """One published configuration, compiled."""
+
+    revision: int  # grows with each publication
+    table: RouteTable
+    pools: dict[str, PoolSpec]  # by name; every pool that a route names is here
+    policy: ForwardPolicy
+    limits: Limits  # of a connection; body_bytes_max is the largest that any route allows
+    timeouts: Timeouts  # where no route was found
