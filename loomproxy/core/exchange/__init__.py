@@ -1,0 +1,159 @@
+"""One request and its response: the heart of the proxy, as phases in a table.
+
+An exchange is told what happened (`handle(event, now)`) and returns what to do about it, in order. It opens no
+socket and reads no clock. The theory:
+
+    REQUEST ──► POLICY ──► QUEUE ──► CONNECT ──► HEAD ──► DATA ──► LAST ──► DONE
+                   │          ▲         │         │ │ │             ▲ ▲
+                   │          └─────────┴── again ┘ │ └─► TUNNEL ───┼─┼──► DONE
+                   │                                └── no body ────┘ │
+                   └── answered by ourselves ─────────────────────────┘
+
+* Each phase has exactly one deadline, set on entry, and moved only by progress in that phase.
+* Every question (`Open`, `Serve`, a place in the queue) has a number; the answer names it. Entering a phase makes a
+  new number, so an answer to an abandoned question is dropped.
+* At most one upstream is held, from `Open` to `Release`, and it is released exactly once.
+* At most one final head goes down. After it there is no other attempt and no other answer: what goes wrong then can
+  only cut the connection, so that nobody takes the response for a complete one.
+* What is held is bounded: request parts are kept for another attempt up to `replay_bytes_max`; beyond that the client
+  is paused until an upstream takes them.
+* The finish happens exactly once, last, and carries the outcome.
+
+`TABLE` says which event is heard in which phase. What is in `IGNORED` may come late in any phase and means nothing
+there; anything else that is not in the table is a bug of ours, and an assertion.
+"""
+
+from typing import Final
+
+from loomproxy.core.command import Command
+from loomproxy.core.event import (
+    Answered,
+    DeadlineExpired,
+    DownstreamFull,
+    DownstreamGone,
+    DownstreamTaken,
+    DrainExpired,
+    Event,
+    HalfClosed,
+    Opened,
+    OpenFailed,
+    RequestBroken,
+    SlotFreed,
+    TunnelData,
+    UpstreamFull,
+    UpstreamGone,
+    UpstreamTaken,
+)
+from loomproxy.core.exchange import answering, asking, attempt, leaving, tunnel
+from loomproxy.core.exchange.state import Phase, State, Step
+from loomproxy.core.message import RequestHead, RequestPart, ResponseHead, ResponsePart
+from loomproxy.core.units import Instant
+
+ANSWERS: Final = frozenset((Opened, OpenFailed, SlotFreed, Answered))
+"""Events that answer a question, and carry its number."""
+
+IGNORED: Final = ANSWERS | frozenset(
+    (DeadlineExpired, DownstreamFull, DownstreamTaken, UpstreamFull, UpstreamTaken, HalfClosed)
+)
+"""What may come late in any phase and means nothing there."""
+
+_ANYWHERE: Final[dict[type, Step]] = {
+    DownstreamGone: leaving.on_client_gone,
+    DrainExpired: leaving.on_drain_expired,
+    HalfClosed: leaving.on_client_fin,
+}
+_ASKING: Final[dict[type, Step]] = {
+    **_ANYWHERE,
+    RequestPart: asking.on_request_part,
+    RequestBroken: asking.on_request_broken,
+}
+_HOLDING: Final[dict[type, Step]] = {
+    UpstreamFull: answering.on_upstream_full,
+    UpstreamTaken: answering.on_upstream_taken,
+    DownstreamFull: answering.on_downstream_full,
+    DownstreamTaken: answering.on_downstream_taken,
+}
+
+TABLE: Final[dict[Phase, dict[type, Step]]] = {
+    Phase.REQUEST: {
+        RequestHead: asking.on_request,
+        RequestBroken: asking.on_refused_head,
+    },
+    Phase.POLICY: {
+        **_ASKING,
+        RequestPart: asking.ignore_part,
+        Answered: asking.on_answered,
+        DeadlineExpired: asking.on_service_timeout,
+    },
+    Phase.QUEUE: {
+        **_ASKING,
+        SlotFreed: attempt.on_slot_freed,
+        DeadlineExpired: attempt.on_queue_timeout,
+    },
+    Phase.CONNECT: {
+        **_ASKING,
+        Opened: attempt.on_opened,
+        OpenFailed: attempt.on_open_failed,
+        DeadlineExpired: attempt.on_connect_timeout,
+    },
+    Phase.HEAD: {
+        **_ASKING,
+        **_HOLDING,
+        ResponseHead: answering.on_response_head,
+        UpstreamGone: attempt.on_upstream_gone,
+        DeadlineExpired: answering.on_response_timeout,
+    },
+    Phase.DATA: {
+        **_ASKING,
+        **_HOLDING,
+        ResponsePart: answering.on_response_part,
+        UpstreamGone: answering.on_cut,
+        DeadlineExpired: answering.on_data_timeout,
+    },
+    Phase.LAST: {
+        **_ANYWHERE,
+        RequestPart: asking.ignore_part,
+        RequestBroken: asking.ignore_broken,
+        DownstreamTaken: answering.on_taken,
+        DeadlineExpired: answering.on_take_timeout,
+    },
+    Phase.TUNNEL: {
+        **_ANYWHERE,
+        **_HOLDING,
+        TunnelData: tunnel.on_data,
+        HalfClosed: tunnel.on_fin,
+        UpstreamGone: answering.on_cut,
+        DeadlineExpired: tunnel.on_idle,
+    },
+    Phase.DONE: {},
+}
+"""Which event is heard in which phase."""
+
+
+class Exchange(State):
+    """One request and its response.
+
+    Made with the worker's `world`, the `peer` who asks, `fresh_id` for a request that brings no id of its own, and
+    `may_keep`: whether the client's connection may carry another exchange. The caller performs the commands of
+    each `handle` in order before it tells the next event, and none after `Finish`.
+    """
+
+    __slots__ = ()
+
+    table = TABLE
+
+    def handle(self, event: Event, now: Instant) -> list[Command]:
+        """Take one event, return what to do about it, in order."""
+        kind = type(event)
+        step = self.steps.get(kind)
+        if step is None:
+            assert kind in IGNORED, f"{kind.__name__} in phase {self.phase.name}"
+            return []
+        if kind in ANSWERS and event.ask != self.ask:  # type: ignore[union-attr] # answers have it
+            return []
+        self.out = out = []
+        step(self, event, now)
+        return out
+
+
+__all__ = ["ANSWERS", "IGNORED", "TABLE", "Exchange", "Phase"]

@@ -1,0 +1,159 @@
+"""The answer on its way down: interim heads, the final head, its body, and the client taking the last of it."""
+
+from typing import Final
+
+from loomproxy.core import fault as faults
+from loomproxy.core import hygiene
+from loomproxy.core.command import Fate, HeadDown, PauseUp, ResumeUp, SendDown, SetDeadline
+from loomproxy.core.event import (
+    DeadlineExpired,
+    DownstreamFull,
+    DownstreamTaken,
+    UpstreamFull,
+    UpstreamGone,
+    UpstreamTaken,
+)
+from loomproxy.core.exchange import tunnel
+from loomproxy.core.exchange.state import Phase, State
+from loomproxy.core.http1 import chunk, last_chunk
+from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, ResponseHead, ResponsePart
+from loomproxy.core.units import Instant
+
+INTERIM_RESPONSES_MAX: Final = 16
+"""How many 1xx responses an upstream may send before its final one. Real ones send one or two."""
+
+
+def on_response_head(x: State, head: ResponseHead, now: Instant) -> None:
+    """The upstream speaks."""
+    if head.is_interim:
+        _interim(x, head, now)
+    elif head.status == SWITCHING_PROTOCOLS:
+        tunnel.switch(x, head, now)
+    else:
+        _begin(x, head, now)
+
+
+def _interim(x: State, head: ResponseHead, now: Instant) -> None:
+    x.interims += 1
+    if x.interims > INTERIM_RESPONSES_MAX:
+        x.refuse(faults.UPSTREAM_MALFORMED, now)
+    elif x.request.minor_version >= 1:  # RFC 9110 §15.2: a 1xx must not go to a 1.0 client.
+        x.out.append(HeadDown(head.status, head_down(x, head, Framing.NONE, keep=True)))
+
+
+def _begin(x: State, head: ResponseHead, now: Instant) -> None:
+    outcome, framing = x.outcome, head.framing
+    outcome.answered_at = now
+    outcome.status = head.status
+    if framing is Framing.CLOSE or framing is Framing.CHUNKED:
+        framing = Framing.CHUNKED if x.request.minor_version >= 1 else Framing.CLOSE
+    x.down_framing = framing
+    x.keep = x.keep and framing is not Framing.CLOSE and not x.world.draining
+    x.upstream_keeps = head.keep_alive
+    x.out.append(HeadDown(head.status, head_down(x, head, framing, keep=x.keep)))
+    if head.framing is Framing.NONE:
+        _over(x, now)
+    else:
+        x.enter(Phase.DATA, Instant(now + x.timeouts.idle_s))
+
+
+def head_down(x: State, head: ResponseHead, framing: Framing, *, keep: bool) -> bytes:
+    """A head of the upstream's, as the client shall see it."""
+    route = x.route
+    assert route is not None, "an upstream answered a request without a route"
+    return hygiene.response_down(
+        head,
+        x.request,
+        policy=x.snapshot.policy,
+        ops=route.response_ops,
+        keep_alive=keep,
+        framing=framing,
+        values=x.values,
+    )
+
+
+def on_response_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
+    """No answer: the upstream's fault, unless the client still owes it the request."""
+    owing = not x.client_body_ended and not x.up_full
+    x.refuse(faults.CLIENT_BODY_TIMEOUT if owing else faults.UPSTREAM_TIMEOUT, now)
+
+
+def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
+    """Some of the answer's body: down it goes, in the framing that the client was told."""
+    data = part.data
+    x.outcome.response_bytes += len(data)
+    if x.down_framing is Framing.CHUNKED:
+        data = chunk(data) if data else b""
+        if part.ended:
+            data += last_chunk(hygiene.trailers(part.trailers))
+    if data:
+        x.out.append(SendDown(data))
+    if part.ended:
+        _over(x, now)
+    else:
+        wait_s = x.timeouts.send_s if x.up_paused else x.timeouts.idle_s
+        x.out.append(SetDeadline(Instant(now + wait_s)))
+
+
+def _over(x: State, now: Instant) -> None:
+    """The upstream has said all; what is left is for the client to take it."""
+    assert x.endpoint is not None, "an answer from nobody"
+    x.endpoint.observe(None, now)
+    x.let_go(reusable=x.upstream_keeps and x.client_body_ended)
+    x.enter(Phase.LAST, Instant(now + x.timeouts.send_s))
+
+
+def on_cut(x: State, event: UpstreamGone, now: Instant) -> None:
+    """The upstream left in the middle of its answer."""
+    x.cut(event.fault, now)
+
+
+def on_data_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
+    """Nothing moves: the client's fault if it is the one that does not read."""
+    x.cut(faults.CLIENT_TAKE_TIMEOUT if x.up_paused else faults.UPSTREAM_STALLED, now)
+
+
+def on_downstream_full(x: State, _event: DownstreamFull, now: Instant) -> None:
+    """The client reads too slowly: stop reading from the upstream."""
+    if not x.up_paused:
+        x.up_paused = True
+        x.out.append(PAUSE_UP)
+    if x.phase is Phase.DATA:
+        x.out.append(SetDeadline(Instant(now + x.timeouts.send_s)))
+
+
+def on_downstream_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
+    """The client has taken everything so far: read on."""
+    if x.up_paused:
+        x.up_paused = False
+        x.out.append(RESUME_UP)
+        if x.phase is Phase.DATA:
+            x.out.append(SetDeadline(Instant(now + x.timeouts.idle_s)))
+
+
+def on_upstream_full(x: State, _event: UpstreamFull, _now: Instant) -> None:
+    """The upstream reads too slowly: stop reading from the client."""
+    x.up_full = True
+    x.balance_client()
+
+
+def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
+    """The upstream has taken everything so far: the client may go on, and owes again."""
+    x.up_full = False
+    x.balance_client()
+    if x.phase is Phase.HEAD and not x.client_body_ended:
+        x.out.append(SetDeadline(Instant(now + x.timeouts.idle_s)))
+
+
+def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
+    """The client has it all."""
+    x.finish(Fate.KEEP if x.keep and x.client_body_ended else Fate.CLOSE, now)
+
+
+def on_take_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
+    """The client does not take the end of its answer."""
+    x.cut(faults.CLIENT_TAKE_TIMEOUT, now)
+
+
+PAUSE_UP: Final = PauseUp()
+RESUME_UP: Final = ResumeUp()

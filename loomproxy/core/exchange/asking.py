@@ -1,0 +1,134 @@
+"""What is asked, and who shall answer: the request head, the decision, and the request body as it comes."""
+
+from loomproxy.core import answer, hygiene
+from loomproxy.core import fault as faults
+from loomproxy.core.command import SendUp, Serve, SetDeadline
+from loomproxy.core.event import Answered, DeadlineExpired, RequestBroken
+from loomproxy.core.exchange.attempt import attempt
+from loomproxy.core.exchange.state import Phase, State
+from loomproxy.core.fault import Fault
+from loomproxy.core.http1 import chunk, last_chunk
+from loomproxy.core.message import Framing, RequestHead, RequestPart
+from loomproxy.core.replay import Replay
+from loomproxy.core.route import Redirect, Respond, Route, ToPool
+from loomproxy.core.units import NEVER, Instant
+
+
+def on_request(x: State, head: RequestHead, now: Instant) -> None:
+    """The request is there: who asks, which route, and then the route's action."""
+    outcome, snapshot, peer = x.outcome, x.snapshot, x.peer
+    x.request = outcome.head = head
+    outcome.begun_at = now
+    outcome.client_ip = hygiene.client_ip(head.block, peer, snapshot.policy)
+    outcome.request_id = hygiene.request_id(head.block, peer, snapshot.policy, outcome.request_id)
+    x.client_body_ended = head.framing is Framing.NONE
+    x.keep = x.keep and head.keep_alive
+    route = snapshot.table.find(head, peer.listener)
+    if route is None:
+        x.enter(Phase.POLICY, NEVER)
+        x.refuse(faults.NO_ROUTE, now)
+        return
+    x.route = route
+    x.timeouts = route.timeouts
+    outcome.route = route.name
+    x.values = hygiene.Values(
+        client_ip=outcome.client_ip,
+        request_id=outcome.request_id,
+        host=head.authority,
+        scheme=peer.scheme,
+        path=head.path,
+        route=route.name.encode(),
+    )
+    _act(x, route, head, now)
+
+
+def _act(x: State, route: Route, head: RequestHead, now: Instant) -> None:
+    action = route.action
+    if head.body_bytes > route.body_bytes_max:
+        x.enter(Phase.POLICY, NEVER)
+        x.refuse(faults.BODY_TOO_LARGE, now)
+    elif type(action) is ToPool:
+        x.pool = x.world.pools[action.pool]
+        x.outcome.pool = action.pool
+        x.upgrading = x.client_body_ended and head.upgrade in route.upgrades
+        x.replay = Replay(route.replay_bytes_max)
+        x.pool.note_request(now)
+        attempt(x, now)
+    elif isinstance(action, Respond | Redirect):
+        x.enter(Phase.POLICY, NEVER)
+        x.reply(answer.configured(action, head, x.peer.scheme), now)
+    else:
+        x.enter(Phase.POLICY, Instant(now + x.timeouts.service_s))
+        x.out.append(Serve(x.ask, head.path))
+
+
+def on_refused_head(x: State, event: RequestBroken, now: Instant) -> None:
+    """The head itself could not be read: there is no request, only an answer."""
+    x.outcome.begun_at = now
+    x.keep = x.client_body_ended = False
+    x.refuse(event.fault, now)
+
+
+def on_answered(x: State, event: Answered, now: Instant) -> None:
+    """The house answered."""
+    x.reply(answer.Answer(event.status, event.content_type, event.body), now)
+
+
+def on_service_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
+    """The house did not answer: its node is busy or gone."""
+    x.refuse(faults.SERVICE_TIMEOUT, now)
+
+
+def on_request_part(x: State, part: RequestPart, now: Instant) -> None:
+    """Some of the request body: up it goes, or it is kept until somebody takes it."""
+    outcome, route, replay = x.outcome, x.route, x.replay
+    assert route is not None and replay is not None
+    outcome.request_bytes += len(part.data)
+    if outcome.request_bytes > route.body_bytes_max:
+        _unusable(x, faults.BODY_TOO_LARGE, now)
+        return
+    x.client_body_ended = part.ended
+    replay.add(_framed(x, part))
+    if x.phase is Phase.HEAD or x.phase is Phase.DATA:
+        data = replay.take()
+        if data:
+            x.out.append(SendUp(data))
+        x.out.append(SetDeadline(Instant(now + _patience_s(x))))
+    x.balance_client()
+
+
+def _framed(x: State, part: RequestPart) -> bytes:
+    if x.request.framing is not Framing.CHUNKED:
+        return part.data
+    data = chunk(part.data) if part.data else b""
+    return data + last_chunk(hygiene.trailers(part.trailers)) if part.ended else data
+
+
+def _patience_s(x: State) -> float:
+    if x.phase is Phase.HEAD and x.client_body_ended:
+        return x.timeouts.response_s
+    return x.timeouts.idle_s
+
+
+def ignore_part(x: State, part: RequestPart, _now: Instant) -> None:
+    """The answer does not depend on the body: what comes of it is counted and dropped."""
+    x.outcome.request_bytes += len(part.data)
+    x.client_body_ended = part.ended
+
+
+def on_request_broken(x: State, event: RequestBroken, now: Instant) -> None:
+    """The request body cannot be read any further."""
+    _unusable(x, event.fault, now)
+
+
+def ignore_broken(x: State, _event: RequestBroken, _now: Instant) -> None:
+    """The answer is on its way already; after it the connection closes."""
+    x.keep = x.client_body_ended = False
+
+
+def _unusable(x: State, fault: Fault, now: Instant) -> None:
+    x.keep = x.client_body_ended = False
+    if x.outcome.status:
+        x.cut(fault, now)
+    else:
+        x.refuse(fault, now)

@@ -1,0 +1,27 @@
+"""What ends an exchange from outside, in any phase: the client leaves, or the proxy has to."""
+
+from loomproxy.core import fault as faults
+from loomproxy.core.event import DownstreamGone, DrainExpired, HalfClosed
+from loomproxy.core.exchange.state import State
+from loomproxy.core.units import Instant
+
+
+def on_client_gone(x: State, _event: DownstreamGone, now: Instant) -> None:
+    """Nobody listens any more."""
+    x.cut(faults.CLIENT_LEFT, now)
+
+
+def on_client_fin(x: State, _event: HalfClosed, now: Instant) -> None:
+    """The client sends no more, yet listens: it gets its answer if its request is whole."""
+    x.keep = False
+    if not x.client_body_ended:
+        x.cut(faults.CLIENT_LEFT, now)
+
+
+def on_drain_expired(x: State, _event: DrainExpired, now: Instant) -> None:
+    """The drain deadline has passed."""
+    x.keep = False
+    if x.outcome.status:
+        x.cut(faults.DRAIN_DEADLINE, now)
+    else:
+        x.refuse(faults.DRAIN_DEADLINE, now)

@@ -1,0 +1,239 @@
+"""The state of one exchange, and the moves that every phase shares.
+
+The other modules of this package hold the handlers of the phases, as functions of a `State`; the table that says
+which event is heard where is in `loomproxy.core.exchange` itself, with the theory.
+"""
+
+import enum
+from typing import Any, ClassVar, Final, Protocol
+
+from loomproxy.core import answer, hygiene
+from loomproxy.core import fault as faults
+from loomproxy.core.command import (
+    Command,
+    Fate,
+    Finish,
+    HeadDown,
+    PauseDown,
+    Release,
+    ResumeDown,
+    SetDeadline,
+    Wake,
+)
+from loomproxy.core.endpoint import Endpoint
+from loomproxy.core.fault import Fault
+from loomproxy.core.hygiene import Peer
+from loomproxy.core.message import Framing, RequestHead
+from loomproxy.core.outcome import Outcome
+from loomproxy.core.pool import Pool, Ticket
+from loomproxy.core.replay import Replay
+from loomproxy.core.route import Route, Timeouts
+from loomproxy.core.units import NEVER, Instant
+from loomproxy.core.world import World
+
+
+class Phase(enum.Enum):
+    """Where an exchange is; the value is the second termination letter."""
+
+    REQUEST = "R"
+    POLICY = "P"
+    QUEUE = "Q"
+    CONNECT = "C"
+    HEAD = "H"
+    DATA = "D"
+    LAST = "L"
+    TUNNEL = "T"
+    DONE = "-"
+
+
+class Step(Protocol):
+    """What is done about one kind of event in one phase."""
+
+    def __call__(self, x: Any, event: Any, now: Instant, /) -> None:
+        """Change `x` and append to what it asks for."""
+
+
+class State:
+    """What one exchange knows, and the moves that every phase shares."""
+
+    __slots__ = (
+        "ask",
+        "client_body_ended",
+        "client_paused",
+        "down_framing",
+        "endpoint",
+        "fresh",
+        "holding",
+        "interims",
+        "keep",
+        "out",
+        "outcome",
+        "owner",
+        "peer",
+        "phase",
+        "pool",
+        "replay",
+        "request",
+        "reused",
+        "route",
+        "shut",
+        "snapshot",
+        "steps",
+        "ticket",
+        "timeouts",
+        "tried",
+        "up_full",
+        "up_paused",
+        "upgrading",
+        "upstream_keeps",
+        "values",
+        "world",
+    )
+
+    table: ClassVar[dict[Phase, dict[type, Step]]]
+
+    def __init__(self, world: World, peer: Peer, *, fresh_id: bytes, may_keep: bool) -> None:
+        self.phase = Phase.REQUEST
+        self.steps = self.table[Phase.REQUEST]
+        self.out: list[Command] = []
+        self.owner: object = None  # the shell's: who performs what this exchange asks
+        self.outcome = Outcome(fresh_id, peer.ip, None)
+        self.world = world
+        self.snapshot = world.snapshot  # kept to the end, whatever is published meanwhile
+        self.peer = peer
+        self.ask = 0  # the number of the question now open
+        # The request.
+        self.request: RequestHead = NO_REQUEST
+        self.values = NO_VALUES
+        self.route: Route | None = None
+        self.timeouts: Timeouts = DEFAULT_TIMEOUTS
+        self.replay: Replay | None = None
+        self.client_body_ended = True
+        self.client_paused = False
+        self.keep = may_keep  # the client's connection may carry another exchange
+        # The attempt.
+        self.pool: Pool | None = None
+        self.endpoint: Endpoint | None = None  # whose slot we have
+        self.ticket: Ticket | None = None  # our place in the queue
+        self.tried: list[Endpoint] = []
+        self.fresh = False  # no reused connection any more
+        self.reused = False
+        self.holding = False  # between Open and Release
+        self.up_full = False
+        # The answer.
+        self.interims = 0
+        self.down_framing = Framing.NONE
+        self.upstream_keeps = False
+        self.up_paused = False
+        self.upgrading = False
+        self.shut = 0  # which sides of a tunnel said FIN
+
+    def enter(self, phase: Phase, deadline_at: Instant) -> None:
+        """Go to `phase`: whatever was asked before is abandoned, and its one deadline is set."""
+        self.phase = phase
+        self.steps = self.table[phase]
+        self.ask += 1
+        self.out.append(SetDeadline(deadline_at))
+
+    def blame(self, fault: Fault, now: Instant) -> None:
+        """Write down what went wrong, and where; the first fault is the one that counts."""
+        outcome = self.outcome
+        if not outcome.fault:
+            outcome.fault = fault.name
+            outcome.termination = fault.letter + self.phase.value
+        if fault.side is faults.Side.UPSTREAM and self.endpoint is not None:
+            self.endpoint.observe(fault, now)
+
+    def refuse(self, fault: Fault, now: Instant) -> None:
+        """Answer for the upstream, the client or the policy that failed; only while no final head went down."""
+        self.blame(fault, now)
+        self.let_go()
+        self.reply(answer.refusal(fault, self.request, self.outcome.request_id), now)
+
+    def reply(self, reply: answer.Answer, now: Instant) -> None:
+        """Give an answer of our own; the last thing to do but for the client to take it."""
+        outcome = self.outcome
+        assert not outcome.status, "a second final answer"
+        outcome.status = reply.status
+        outcome.answered_at = now
+        self.keep = self.keep and self.client_body_ended and not self.world.draining
+        if self.request.method != b"HEAD":
+            outcome.response_bytes += len(reply.body)
+        data = answer.render(
+            reply,
+            self.request,
+            policy=self.snapshot.policy,
+            keep_alive=self.keep,
+            request_id=outcome.request_id,
+        )
+        self.out.append(HeadDown(reply.status, data))
+        self.enter(Phase.LAST, Instant(now + self.timeouts.send_s))
+
+    def cut(self, fault: Fault, now: Instant) -> None:
+        """Nothing can be said any more: end it so that nobody takes the response for a complete one."""
+        self.blame(fault, now)
+        self.let_go()
+        self.finish(Fate.ABORT, now)
+
+    def let_go(self, *, reusable: bool = False) -> None:
+        """Leave the pool: give back the connection and the slot, or the place in the queue."""
+        if self.holding:
+            self.holding = False
+            self.up_paused = self.up_full = False
+            self.out.append(RELEASE_REUSABLE if reusable else RELEASE)
+        pool = self.pool
+        if pool is None:
+            return
+        woken: Ticket | None = None
+        if self.endpoint is not None:
+            woken = pool.give_back(self.endpoint)
+            self.endpoint = None
+        elif self.ticket is not None:
+            woken = pool.cancel(self.ticket)
+            self.ticket = None
+        if woken is not None:
+            self.out.append(Wake(woken))
+
+    def balance_client(self) -> None:
+        """Read from the client as fast as the upstream takes it, no faster."""
+        replay = self.replay
+        pause = self.up_full or (replay is not None and replay.over)
+        if pause is not self.client_paused:
+            self.client_paused = pause
+            self.out.append(PAUSE_DOWN if pause else RESUME_DOWN)
+
+    def finish(self, fate: Fate, now: Instant) -> None:
+        """Say the last word. The client is read again: its next request, or what it still sends at a close."""
+        if self.client_paused:
+            self.client_paused = False
+            self.out.append(RESUME_DOWN)
+        self.outcome.ended_at = now
+        self.enter(Phase.DONE, NEVER)
+        self.out.append(Finish(self.outcome, fate))
+
+
+NO_REQUEST: Final = RequestHead(
+    method=b"-",
+    target=b"-",
+    path=b"-",
+    query=b"",
+    minor_version=1,
+    authority=b"",
+    host=b"",
+    framing=Framing.NONE,
+    body_bytes=0,
+    keep_alive=False,
+    expect_continue=False,
+    upgrade=b"",
+    nominated=(),
+    block=b"",
+)
+"""Stands for a request that could not be read."""
+
+NO_VALUES: Final = hygiene.Values()
+DEFAULT_TIMEOUTS: Final = Timeouts()
+
+PAUSE_DOWN: Final = PauseDown()
+RESUME_DOWN: Final = ResumeDown()
+RELEASE: Final = Release(reusable=False)
+RELEASE_REUSABLE: Final = Release(reusable=True)

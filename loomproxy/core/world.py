@@ -1,0 +1,36 @@
+"""The world of one worker: the snapshot that new exchanges are born into, and the pools that outlive it.
+
+An exchange keeps the snapshot and the pools it was born with. Publishing swaps references; the endpoints that the
+new pools keep carry their health and what they have in flight over.
+"""
+
+from collections.abc import Iterable
+
+from loomproxy.core.endpoint import Endpoint
+from loomproxy.core.pool import Pool
+from loomproxy.core.snapshot import Snapshot
+
+
+class World:
+    """What all exchanges of a worker share; `draining` is the only thing they look up late."""
+
+    __slots__ = ("draining", "pools", "snapshot")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.pools: dict[str, Pool] = {name: Pool(spec, None) for name, spec in snapshot.pools.items()}
+        self.draining = False
+
+    def publish(self, snapshot: Snapshot) -> list[Endpoint]:
+        """Make `snapshot` current; return the endpoints that no pool keeps, whose connections can go."""
+        before = self.pools
+        self.pools = {
+            name: Pool(spec, before.get(name)) for name, spec in snapshot.pools.items()
+        }
+        self.snapshot = snapshot
+        kept = {id(endpoint) for endpoint in _endpoints(self.pools.values())}
+        return [endpoint for endpoint in _endpoints(before.values()) if id(endpoint) not in kept]
+
+
+def _endpoints(pools: Iterable[Pool]) -> list[Endpoint]:
+    return [endpoint for pool in pools for endpoint in pool.endpoints]
