@@ -1,7 +1,7 @@
-"""The frozen world an exchange is born into: routes, pools, limits and the forward policy of one revision.
+"""The frozen world an exchange is born into: routes, pools, limits and policy of one revision.
 
-An exchange keeps the snapshot it was born with until it is over, however many revisions are published
-meanwhile. Nothing here changes after it was made.
+An exchange keeps the snapshot it was born with until it is over, however many revisions are
+published meanwhile. Nothing here changes after it was made.
 """
 
 import msgspec

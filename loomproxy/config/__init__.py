@@ -1,0 +1,1 @@
+"""From text to objects: a file becomes a typed Config, a Config becomes a frozen snapshot."""

@@ -1,0 +1,384 @@
+"""The keys that are published to running workers: pools, routes, timeouts, limits."""
+
+from typing import Annotated, Literal
+
+from msgspec import field
+
+from loomproxy.config.key import (
+    DAY_S,
+    HOUR_S,
+    Base,
+    HeaderName,
+    HeaderValue,
+    Name,
+    UrlPath,
+    count,
+    duration,
+    group,
+    number,
+    size,
+    text,
+)
+
+
+class Forwarded(Base, frozen=True):
+    """What upstreams are told about the client."""
+
+    x_forwarded: Annotated[
+        bool,
+        group("Send X-Forwarded-For, -Proto, -Host, -Port and X-Real-IP."),
+    ] = True
+    rfc7239: Annotated[bool, group("Send Forwarded (RFC 7239).")] = False
+    via: Annotated[
+        str,
+        text("The name in Via, both directions (RFC 9110 §7.6.3). Empty: none.", "optional_token"),
+    ] = "loomproxy"
+    request_id_header: Annotated[
+        str,
+        text(
+            "The field that carries the request id, both directions. Empty: none.", "optional_token"
+        ),
+    ] = "X-Request-ID"
+
+
+class Timeouts(Base, frozen=True):
+    """How long each phase of an exchange may last. All are finite."""
+
+    queue_s: Annotated[float, duration("For a place in the pool; then 503.", high=HOUR_S)] = 5.0
+    connect_s: Annotated[
+        float,
+        duration("For a connection to the endpoint; then the next attempt, or 504.", high=HOUR_S),
+    ] = 3.0
+    response_s: Annotated[
+        float, duration("From the request's last byte to the response head; then 504.")
+    ] = 60.0
+    idle_s: Annotated[float, duration("Between two pieces of a body, either direction.")] = 60.0
+    send_s: Annotated[
+        float, duration("For the client to take the last bytes of its response.", high=HOUR_S)
+    ] = 30.0
+    tunnel_idle_s: Annotated[
+        float, duration("With no byte either way in an upgraded connection (WebSocket).")
+    ] = 300.0
+
+
+class RouteTimeouts(Base, frozen=True):
+    """Timeouts of one route; what is not set is inherited from `timeouts`."""
+
+    queue_s: Annotated[float | None, duration("Overrides `timeouts.queue`.", high=HOUR_S)] = None
+    connect_s: Annotated[float | None, duration("Overrides `timeouts.connect`.", high=HOUR_S)] = (
+        None
+    )
+    response_s: Annotated[float | None, duration("Overrides `timeouts.response`.")] = None
+    idle_s: Annotated[float | None, duration("Overrides `timeouts.idle`.")] = None
+    send_s: Annotated[float | None, duration("Overrides `timeouts.send`.", high=HOUR_S)] = None
+    tunnel_idle_s: Annotated[float | None, duration("Overrides `timeouts.tunnel_idle`.")] = None
+
+
+class Limits(Base, frozen=True):
+    """How much of anything one request may bring."""
+
+    head_bytes_max: Annotated[
+        int, size("Request line and fields together; then 431.", low=1024, high=1 << 20)
+    ] = 64 << 10
+    target_bytes_max: Annotated[
+        int, size("The request target; then 414.", low=128, high=1 << 20)
+    ] = 16 << 10
+    fields_max: Annotated[int, count("Header fields; then 431.", low=8, high=10_000)] = 200
+    body_bytes_max: Annotated[
+        int, size("The request body; then 413. Bodies are streamed, not stored.", low=0)
+    ] = 100 << 20
+    replay_bytes_max: Annotated[
+        int,
+        size(
+            "Of a request body, kept for another attempt; a body beyond it is not retried.",
+            low=0,
+            high=64 << 20,
+        ),
+    ] = 64 << 10
+
+
+class Endpoint(Base, frozen=True):
+    """One address of a pool."""
+
+    address: Annotated[str, text("`http://host:port` or `unix:/path`.", "endpoint_address")]
+    weight: Annotated[
+        int,
+        count(
+            "Its share of the traffic, relative to the others.",
+            high=1000,
+            advice="To stop traffic to it, set enabled: false.",
+        ),
+    ] = 1
+    enabled: Annotated[
+        bool, group("`false`: nothing new is sent to it; what has begun goes on.")
+    ] = True
+
+
+class Keepalive(Base, frozen=True):
+    """Idle upstream connections held for reuse."""
+
+    idle_max: Annotated[
+        int,
+        count("Idle connections per endpoint and worker; 0: none are kept.", low=0, high=65535),
+    ] = 64
+    idle_timeout_s: Annotated[
+        float,
+        duration(
+            "How long one is held. Keep it below the upstream's own timeout (node.js: 5 s), "
+            "or requests race its close.",
+            high=HOUR_S,
+        ),
+    ] = 4.0
+    requests_max: Annotated[int, count("Requests on one upstream connection.")] = 10_000
+
+
+class Ejection(Base, frozen=True):
+    """What real traffic teaches us: an endpoint that keeps failing gets none for a while."""
+
+    failures: Annotated[
+        int, count("Failures in a row that take an endpoint out; 0: never.", low=0, high=1000)
+    ] = 3
+    time_s: Annotated[
+        float, duration("How long, the first time; doubles with each repetition.", high=HOUR_S)
+    ] = 5.0
+    time_max_s: Annotated[float, duration("How long at most.", high=DAY_S)] = 60.0
+
+
+class Probe(Base, frozen=True):
+    """Ask each endpoint whether it is well, besides the real traffic."""
+
+    path: Annotated[str, text("What to GET.", "url_path")] = "/"
+    interval_s: Annotated[float, duration("How often, per worker.", low=0.1, high=HOUR_S)] = 5.0
+    timeout_s: Annotated[float, duration("How long an answer may take.", low=0.01, high=HOUR_S)] = (
+        2.0
+    )
+    rise: Annotated[int, count("Good answers in a row that make it healthy.", high=100)] = 2
+    fall: Annotated[int, count("Bad answers in a row that make it unhealthy.", high=100)] = 3
+    status_min: Annotated[int, count("The lowest good status.", low=100, high=599)] = 200
+    status_max: Annotated[int, count("The highest good status.", low=100, high=599)] = 399
+    host: Annotated[
+        str, text("The Host field. Empty: the endpoint's address.", "optional_authority")
+    ] = ""
+
+
+class RetryBudget(Base, frozen=True):
+    """How much of the traffic retries may be, so that they cannot become the outage."""
+
+    ratio: Annotated[float, number("Of recent requests.", low=0.0, high=1.0)] = 0.2
+    retries_min_per_s: Annotated[
+        float, number("Always allowed, for pools with little traffic.", low=0.0, high=1000.0)
+    ] = 3.0
+
+
+class Pool(Base, frozen=True):
+    """Endpoints that serve one purpose."""
+
+    endpoints: Annotated[
+        tuple[Annotated[Endpoint, group("", shorthand="address")], ...],
+        group(
+            "Its endpoints, at least one. `- http://127.0.0.1:9000` is short for `- address: …`."
+        ),
+    ]
+    balance: Annotated[
+        Literal["round_robin", "least_in_flight"],
+        group("`round_robin`: in turn, by weight. `least_in_flight`: the least busy, by weight."),
+    ] = "round_robin"
+    in_flight_max: Annotated[
+        int, count("Exchanges per endpoint and worker at one time; more wait.", high=1_000_000)
+    ] = 1024
+    queue_max: Annotated[
+        int,
+        count("Exchanges per worker that may wait for a place; then 503.", low=0, high=1_000_000),
+    ] = 1024
+    keepalive: Annotated[Keepalive, group("Idle connections held for reuse.")] = Keepalive()
+    ejection: Annotated[Ejection, group("When failures take an endpoint out.")] = Ejection()
+    probe: Annotated[
+        Probe | None, group("Active checks. Without it, only real traffic teaches us.")
+    ] = None
+    retry_budget: Annotated[RetryBudget, group("The share of traffic that retries may be.")] = (
+        RetryBudget()
+    )
+
+
+class Match(Base, frozen=True):
+    """Which requests a route is for. All that is set must hold; an empty match is every request."""
+
+    hosts: Annotated[
+        tuple[Annotated[str, text(kind="host_pattern")], ...],
+        group(
+            "Any of these: `example.com`, or `*.example.com` for every name below it.",
+            one_or_many=True,
+        ),
+    ] = ()
+    path: Annotated[
+        tuple[UrlPath, ...],
+        group("Exactly any of these paths.", one_or_many=True),
+    ] = ()
+    path_prefix: Annotated[
+        tuple[UrlPath, ...],
+        group(
+            "Below any of these, in whole segments: `/api` is not a prefix of `/apix`.",
+            one_or_many=True,
+        ),
+    ] = ()
+    path_regex: Annotated[
+        tuple[Annotated[str, text(kind="regex")], ...],
+        group(
+            "Any of these Python regular expressions is found in the path; `^` and `$` anchor. "
+            "Avoid nested repetition such as `(a+)+`: a hostile path could keep a worker busy.",
+            one_or_many=True,
+        ),
+    ] = ()
+    methods: Annotated[
+        tuple[Annotated[str, text(kind="method")], ...],
+        group("Any of these, in upper case.", one_or_many=True),
+    ] = ()
+    headers: Annotated[
+        dict[HeaderName, Annotated[str, text(kind="condition")]],
+        group(
+            'All of these: `X-Beta: yes` exactly, `X-Beta: "*"` with any value, '
+            "`X-Beta: ~^y` by regular expression."
+        ),
+    ] = field(default_factory=dict)
+    query: Annotated[
+        dict[Annotated[str, text(kind="parameter")], Annotated[str, text(kind="condition")]],
+        group("All of these query parameters, written as in `headers`."),
+    ] = field(default_factory=dict)
+    listeners: Annotated[
+        tuple[Name, ...],
+        group("Only requests that came in on any of these listeners.", one_or_many=True),
+    ] = ()
+
+
+class Rewrite(Base, frozen=True):
+    """How the path is changed before it goes up: strip, substitute, add. The query stays."""
+
+    strip_prefix: Annotated[
+        str, text("Taken away where the path begins with it, in whole segments.", "optional_path")
+    ] = ""
+    regex: Annotated[
+        str, text("Its first place in the path is replaced by `replacement`.", "optional_regex")
+    ] = ""
+    replacement: Annotated[
+        str, text(r"What `regex` becomes; `\1` and `\g<name>` are its groups.", "replacement")
+    ] = ""
+    add_prefix: Annotated[str, text("Put before the path at the end.", "optional_path")] = ""
+
+
+class Respond(Base, frozen=True):
+    """A fixed answer."""
+
+    status: Annotated[int, count("The status.", low=200, high=599)] = 200
+    body: Annotated[str, text("The body, at most 64 KiB.", "body")] = ""
+    content_type: Annotated[str, text("The body's Content-Type.", "header_value")] = (
+        "text/plain; charset=utf-8"
+    )
+    headers: Annotated[dict[HeaderName, HeaderValue], group("Further header fields.")] = field(
+        default_factory=dict
+    )
+
+
+class Redirect(Base, frozen=True):
+    """An answer that sends the client elsewhere."""
+
+    location: Annotated[
+        str,
+        text(
+            "Where to: may hold {scheme}, {host} (without port), {path} and {query} "
+            "(with its `?`), as in `https://{host}{path}{query}`.",
+            "location",
+        ),
+    ]
+    status: Annotated[Literal[301, 302, 303, 307, 308], group("The status.")] = 308
+
+
+class HeaderChange(Base, frozen=True):
+    """Changes to header fields: `remove`, then `set`, then `add`.
+
+    Values may hold {client_ip}, {request_id}, {host}, {scheme}, {path} and {route}.
+    """
+
+    set: Annotated[dict[HeaderName, HeaderValue], group("Replace, or add where there is none.")] = (
+        field(default_factory=dict)
+    )
+    add: Annotated[
+        dict[HeaderName, Annotated[tuple[HeaderValue, ...], group("", one_or_many=True)]],
+        group("Add beside what is there; a value or a list."),
+    ] = field(default_factory=dict)
+    remove: Annotated[tuple[HeaderName, ...], group("Take away.", one_or_many=True)] = ()
+
+
+class Retry(Base, frozen=True):
+    """Whether a failed attempt is repeated, where that is safe."""
+
+    attempts_max: Annotated[int, count("Attempts in all; 1: never again.", high=10)] = 3
+
+
+class Route(Base, frozen=True):
+    """What becomes of the requests that match: exactly one of `pool`, `respond` and `redirect`."""
+
+    name: Annotated[
+        str,
+        text(
+            "What logs and metrics call it. Empty: `route-1` for the first, and so on.",
+            "optional_name",
+        ),
+    ] = ""
+    match: Annotated[Match, group("Which requests.")] = Match()
+    pool: Annotated[str | None, text("Send them to this pool.", "name")] = None
+    respond: Annotated[Respond | None, group("Give a fixed answer.")] = None
+    redirect: Annotated[Redirect | None, group("Send the client elsewhere.")] = None
+    rewrite: Annotated[Rewrite | None, group("Change the path that the pool sees.")] = None
+    request_headers: Annotated[HeaderChange, group("Changes to what the pool sees.")] = (
+        HeaderChange()
+    )
+    response_headers: Annotated[HeaderChange, group("Changes to what the client sees.")] = (
+        HeaderChange()
+    )
+    host: Annotated[
+        str,
+        text(
+            "The Host that the pool sees: `preserve` the client's, the `endpoint`'s address, "
+            "or this value.",
+            "authority",
+        ),
+    ] = "preserve"
+    timeouts: Annotated[RouteTimeouts, group("What differs from `timeouts`.")] = RouteTimeouts()
+    retry: Annotated[Retry, group("Further attempts.")] = Retry()
+    body_bytes_max: Annotated[
+        int | None, size("Overrides `limits.body_bytes_max`, up or down.", low=0)
+    ] = None
+    upgrades: Annotated[
+        tuple[Annotated[str, text(kind="token")], ...],
+        group("Protocols that a client may upgrade to. `[]`: none.", one_or_many=True),
+    ] = ("websocket",)
+
+
+class Dynamic(Base, frozen=True):
+    """What is published to running workers, without dropping a request."""
+
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, text(kind="network")], ...],
+        group(
+            "Networks of the proxies before us, whose X-Forwarded-* and request id are believed.",
+            one_or_many=True,
+        ),
+    ] = ()
+    forwarded: Annotated[Forwarded, group("What upstreams are told about the client.")] = (
+        Forwarded()
+    )
+    timeouts: Annotated[Timeouts, group("How long each phase of an exchange may last.")] = (
+        Timeouts()
+    )
+    limits: Annotated[Limits, group("How much one request may bring.")] = Limits()
+    pools: Annotated[
+        dict[Name, Pool],
+        group("Endpoints that serve one purpose, by name."),
+    ] = field(default_factory=dict)
+    routes: Annotated[
+        tuple[Route, ...],
+        group(
+            "What becomes of which requests. The most specific match wins; a request that no "
+            "route matches is answered 404."
+        ),
+    ] = ()

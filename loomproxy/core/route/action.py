@@ -1,0 +1,134 @@
+"""What becomes of the requests that a route is for."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from loomproxy.core.hygiene import HeaderOps
+from loomproxy.core.message import RequestHead
+from loomproxy.core.route.match import Match, normal_path, normal_prefix
+
+
+class ToPool(msgspec.Struct, frozen=True):
+    """Send the request to an endpoint of a pool."""
+
+    pool: str
+
+
+class Respond(msgspec.Struct, frozen=True):
+    """Answer with a fixed response."""
+
+    status: int  # 200..599
+    body: bytes = b""
+    content_type: bytes = b"text/plain; charset=utf-8"
+    block: bytes = b""  # further canonical field lines
+
+
+class Redirect(msgspec.Struct, frozen=True):
+    """Send the client elsewhere."""
+
+    status: int  # one of REDIRECT_STATUSES
+    location: bytes  # may hold {scheme}, {host}, {path} and {query} (with its `?`, if any)
+
+    def location_for(self, head: RequestHead, scheme: bytes) -> bytes:
+        """The Location value for one request.
+
+        Never a path that begins with `//` unless the configuration wrote it so: browsers read that
+        as another host, and the client chose the path.
+        """
+        query = b"?" + head.query if head.query else b""
+        values = {b"scheme": scheme, b"host": head.host, b"path": head.path, b"query": query}
+        location = _PLACEHOLDER.sub(lambda found: values[found[1]], self.location)
+        if location.startswith((b"//", b"/\\")) and not self.location.startswith(b"//"):
+            location = b"/" + location.lstrip(b"/\\")
+        return location
+
+
+class Serve(msgspec.Struct, frozen=True):
+    """The house answers: health and metrics."""
+
+
+Action = ToPool | Respond | Redirect | Serve
+
+REDIRECT_STATUSES: Final = (301, 302, 303, 307, 308)
+
+
+class PathRewrite(msgspec.Struct, frozen=True):
+    """How the path is changed before it goes up: strip, substitute, add. The query stays."""
+
+    strip_prefix: bytes = b""  # whole segments; a path without it stays as it is
+    pattern: bytes = b""  # regular expression, substituted once, at its first place; b"": none
+    replacement: bytes = b""  # may hold \\1 or \\g<name>; may hold a `?`
+    add_prefix: bytes = b""  # begins with `/`, does not end with one
+
+    def target(self, head: RequestHead) -> bytes:
+        """The request target for the upstream, in origin form; `*` stays `*`.
+
+        It begins with exactly one slash: what is left of `/api//x` without `/api` must not be read
+        as an authority.
+        """
+        path = head.path
+        if not path.startswith(b"/"):
+            return head.target
+        if self.strip_prefix:
+            path = _stripped(normal_path(path), self.strip_prefix)
+        if self.pattern:
+            path = re.sub(self.pattern, self.replacement, path, count=1)
+        path = self.add_prefix + b"/" + path.lstrip(b"/")
+        if not head.query:
+            return path
+        return path + (b"&" if b"?" in path else b"?") + head.query
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """How long each phase of an exchange may last, in seconds."""
+
+    queue_s: float = 5.0  # for a place in the pool
+    connect_s: float = 3.0  # for a connection to the endpoint
+    response_s: float = 60.0  # from the request's last part to the response head
+    idle_s: float = 60.0  # between two parts of a body, either direction
+    send_s: float = 30.0  # for the client to take what is buffered at the end
+    tunnel_idle_s: float = 300.0  # with no byte either way
+    service_s: float = 5.0  # for the house's own answer
+
+
+class RetryPolicy(msgspec.Struct, frozen=True):
+    """How often one exchange may be tried."""
+
+    attempts_max: int = 3  # 1..10; 1: never again
+
+
+WEBSOCKET_ONLY: Final = frozenset((b"websocket",))
+
+HOST_OF_ENDPOINT: Final = b""
+"""`Route.host` that asks for the endpoint's own address in the Host field."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What to do with the requests that match."""
+
+    name: str
+    match: Match
+    action: Action
+    rewrite: PathRewrite | None = None
+    request_ops: HeaderOps | None = None
+    response_ops: HeaderOps | None = None
+    host: bytes | None = None  # None: the client's Host; HOST_OF_ENDPOINT; else this value
+    timeouts: Timeouts = Timeouts()
+    retry: RetryPolicy = RetryPolicy()
+    body_bytes_max: int = 100 << 20  # a larger request body is answered 413
+    replay_bytes_max: int = 64 << 10  # of a request body kept for another attempt; beyond: no retry
+    upgrades: frozenset[bytes] = WEBSOCKET_ONLY  # lower-case Upgrade tokens that may pass
+
+
+def _stripped(path: bytes, prefix: bytes) -> bytes:
+    """`path` without `prefix` where that ends with a segment; as it is otherwise."""
+    prefix = normal_prefix(prefix)
+    rest = path[len(prefix) :]
+    if not path.startswith(prefix) or (rest and not rest.startswith(b"/")):
+        return path
+    return rest
+
+
+_PLACEHOLDER: Final = re.compile(rb"\{(scheme|host|path|query)\}")
