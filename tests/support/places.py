@@ -1,0 +1,36 @@
+"""Addresses with a character: free, refusing, and never answering."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on at this moment."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as door:
+        door.bind((host, 0))
+        return int(door.getsockname()[1])
+
+
+@contextlib.contextmanager
+def silent_place() -> Iterator[int]:
+    """A TCP port whose backlog is full: the kernel answers no SYN, so connecting hangs."""
+    with contextlib.ExitStack() as held:
+        door = held.enter_context(socket.socket())
+        door.bind(("127.0.0.1", 0))
+        door.listen(0)
+        for _ in range(4):  # Linux takes backlog + 1; the rest stay in SYN-SENT for ever.
+            caller = held.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(door.getsockname())
+        yield int(door.getsockname()[1])
+
+
+def ipv6_is_here() -> bool:
+    """Whether this machine has the IPv6 loopback address."""
+    try:
+        free_port("::1")
+    except OSError:
+        return False
+    return True
