@@ -1,13 +1,13 @@
 """What node and workers say to one another, and how it travels: framed msgpack over a socket pair.
 
-Each message is a tagged Struct; `ToWorker` and `ToNode` list them. The two ends are versions of the same file, so
-there is no negotiation: a message that cannot be read is a bug, and ends the channel. The end of the channel is
-the end of the worker, whichever side it came from.
+Each message is a tagged Struct; `ToWorker` and `ToNode` list them. The two ends are versions of the
+same file, so there is no negotiation: a message that cannot be read is a bug, and ends the channel.
+The end of the channel is the end of the worker, whichever side it came from.
 
-The conversation: the node says `Start` once; the worker answers `Ready` when every listener accepts. Then the
-node pings each second, publishes revisions, asks for statistics, and at last says `Drain`, which the worker
-answers with `Drained` when its last exchange is over, and leaves. Questions carry a number; the answer has the
-same one.
+The conversation: the node says `Start` once; the worker answers `Ready` when every listener
+accepts. Then the node pings each second, publishes revisions, asks for statistics, and at last says
+`Drain`, which the worker answers with `Drained` when its last exchange is over, and leaves.
+Questions carry a number; the answer has the same one.
 """
 
 import asyncio
@@ -23,7 +23,10 @@ from loomproxy.core.frame import FrameError, Frames, frame
 from loomproxy.core.tally import Tally
 
 UNSENT_BYTES_MAX: Final = 32 << 20
-"""What may wait for a peer that does not read, 32 MiB. A peer this far behind hangs: the channel is cut."""
+"""What may wait for a peer that does not read, 32 MiB.
+
+A peer this far behind hangs: the channel is cut.
+"""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
@@ -50,14 +53,20 @@ class Start(Message, frozen=True):
 
 
 class Publish(Message, frozen=True):
-    """A new revision. Answer: `Published` once new exchanges use it, or `Refused` and the old one stays."""
+    """A new revision.
+
+    Answer: `Published` once new exchanges use it, or `Refused` and the old one stays.
+    """
 
     dynamic: Dynamic
     revision: int
 
 
 class Drain(Message, frozen=True):
-    """Stop accepting, say `Connection: close`, finish; `deadline_s` from now, end what is left. Answer: `Drained`."""
+    """Stop accepting, say `Connection: close`, finish; end what is left `deadline_s` from now.
+
+    Answer: `Drained`.
+    """
 
     deadline_s: float
 
@@ -171,9 +180,7 @@ class AccessLogTrouble(Message, frozen=True):
 
 
 ToWorker = Start | Publish | Drain | Force | Ping | StatsPlease | ReopenLogs | ServiceAnswer
-ToNode = (
-    Ready | Published | Refused | Pong | Stats | ServiceAsk | Drained | AccessLogTrouble
-)
+ToNode = Ready | Published | Refused | Pong | Stats | ServiceAsk | Drained | AccessLogTrouble
 
 Heard = TypeVar("Heard", bound=Message)
 _PEER: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred of socket(7)
@@ -182,8 +189,8 @@ _PEER: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred of socket(7)
 class Channel(asyncio.Protocol, Generic[Heard]):
     """One end of a channel.
 
-    `hear` is called with each message, in order. `ended` is called exactly once, last, with why: "" when the peer
-    closed in order. Neither may raise.
+    `hear` is called with each message, in order. `ended` is called exactly once, last, with why: ""
+    when the peer closed in order. Neither may raise.
     """
 
     def __init__(
@@ -268,6 +275,9 @@ async def _opened(channel: Channel[Any], sock: socket.socket) -> Channel[Any]:
 
 
 def peer_pid(sock: socket.socket) -> int:
-    """The process that made the socket pair: to a worker, the node that started it (SO_PEERCRED, unix(7))."""
+    """The process that made the socket pair.
+
+    To a worker, the node that started it (SO_PEERCRED, unix(7)).
+    """
     ucred = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     return int(_PEER.unpack(ucred)[0])

@@ -10,23 +10,24 @@
 
 The theory:
 
-* READY is said by the child, never inferred. A child that does not say so within `ready_timeout_s` is killed.
-* A start failed when the child left before it was ready, or less than `stable_s` after. Failed starts in a row are
-  counted, and the next start waits: `BACKOFF_MIN_S`, doubling with each, up to `BACKOFF_MAX_S`, with jitter, so
-  that children that fell together do not stand up together. A child that was READY for `stable_s` and left is
-  started again at once, and the count forgotten.
-* After `starts_failed_max` failed starts in a row a child is FAILED and waits for an operator. A worker has no
-  such bound: it is always tried again.
-* Whoever stops a child asks politely (DRAIN) and sets a deadline; what has not left by then is killed. What is
-  killed leaves: every SPAWN is followed by exactly one LEFT.
+* READY is said by the child, never inferred. A child that does not say so within `ready_timeout_s`
+  is killed.
+* A start failed when the child left before it was ready, or less than `stable_s` after. Failed
+  starts in a row are counted, and the next start waits: `BACKOFF_MIN_S`, doubling with each, up to
+  `BACKOFF_MAX_S`, with jitter, so that children that fell together do not stand up together. A
+  child that was READY for `stable_s` and left is started again at once, and the count forgotten.
+* After `starts_failed_max` failed starts in a row a child is FAILED and waits for an operator. A
+  worker has no such bound: it is always tried again.
+* Whoever stops a child asks politely (DRAIN) and sets a deadline; what has not left by then is
+  killed. What is killed leaves: every SPAWN is followed by exactly one LEFT.
 * Once condemned, a child is not believed any more: a READY that comes late changes nothing.
 
-`TABLE` says what each state hears; anything else is a bug of ours, and an assertion.
+`Child.TABLE` says what each state hears; anything else is a bug of ours, and an assertion.
 """
 
 import enum
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -36,7 +37,10 @@ BACKOFF_MIN_S: Final = 0.5
 """The shortest wait before a start that follows a failed one."""
 
 BACKOFF_MAX_S: Final = 30.0
-"""The longest. Longer would leave a slot empty after the cause is gone; systemd and supervisord wait alike."""
+"""The longest.
+
+Longer would leave a slot empty after the cause is gone; systemd and supervisord wait alike.
+"""
 
 _DOUBLINGS_MAX: Final = 16  # 0.5 s doubled so often is beyond any bound; keeps the power small
 
@@ -83,7 +87,10 @@ class ChildPolicy(msgspec.Struct, frozen=True):
 
 
 class Child:
-    """One child. Its keeper performs what `handle` returns, and says DEADLINE at `deadline_at`, not before."""
+    """One child.
+
+    Its keeper performs what `handle` returns, and says DEADLINE at `deadline_at`, not before.
+    """
 
     __slots__ = ("_condemned", "_policy", "_ready_at", "deadline_at", "starts_failed", "state")
 
@@ -97,7 +104,7 @@ class Child:
 
     def handle(self, event: Event, now: Instant, dice: float) -> list[Command]:
         """Take one event; return what to do. `dice` is in 0..1, for the jitter."""
-        step = TABLE[self.state].get(event)
+        step = self.TABLE[self.state].get(event)
         assert step is not None, f"{event.name} in state {self.state.name}"
         return step(self, now, dice)
 
@@ -170,59 +177,61 @@ class Child:
         """It crossed something that we said or decided."""
         return []
 
+    TABLE: ClassVar[
+        dict[State, dict[Event, Callable[["Child", Instant, float], list[Command]]]]
+    ] = {
+        State.STOPPED: {
+            Event.START: _start_afresh,
+            Event.STOP: _nothing,
+            Event.FORCE: _nothing,
+        },
+        State.STARTING: {
+            Event.SAID_READY: _ready,
+            Event.LEFT: _left,
+            Event.HUNG: _condemn,
+            Event.DEADLINE: _condemn,
+            Event.STOP: _drain,
+            Event.FORCE: _force,
+        },
+        State.READY: {
+            Event.SAID_READY: _nothing,
+            Event.LEFT: _left,
+            Event.HUNG: _condemn,
+            Event.STOP: _drain,
+            Event.FORCE: _force,
+        },
+        State.DRAINING: {
+            Event.SAID_READY: _nothing,
+            Event.LEFT: _stopped,
+            Event.HUNG: _condemn,
+            Event.DEADLINE: _condemn,
+            Event.STOP: _nothing,
+            Event.FORCE: _force,
+        },
+        State.EXITED: {
+            Event.DEADLINE: _start,
+            Event.STOP: _stopped,
+            Event.FORCE: _stopped,
+        },
+        State.BACKOFF: {
+            Event.DEADLINE: _start,
+            Event.STOP: _stopped,
+            Event.FORCE: _stopped,
+        },
+        State.FAILED: {
+            Event.START: _start_afresh,
+            Event.STOP: _stopped,
+            Event.FORCE: _stopped,
+        },
+    }
+    """What each state hears, and what it does then."""
+
 
 def backoff_s(starts_failed: int, dice: float) -> float:
-    """How long to wait after so many failed starts in a row (at least 1); `dice` in 0..1 is the jitter."""
+    """How long to wait after so many failed starts in a row (at least 1).
+
+    `dice` in 0..1 is the jitter.
+    """
     assert starts_failed >= 1
-    whole = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(starts_failed - 1, _DOUBLINGS_MAX))
+    whole = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(starts_failed - 1, _DOUBLINGS_MAX))
     return max(BACKOFF_MIN_S, whole * (0.5 + dice / 2))
-
-
-Step = Callable[[Child, Instant, float], list[Command]]
-
-TABLE: Final[dict[State, dict[Event, Step]]] = {
-    State.STOPPED: {
-        Event.START: Child._start_afresh,
-        Event.STOP: Child._nothing,
-        Event.FORCE: Child._nothing,
-    },
-    State.STARTING: {
-        Event.SAID_READY: Child._ready,
-        Event.LEFT: Child._left,
-        Event.HUNG: Child._condemn,
-        Event.DEADLINE: Child._condemn,
-        Event.STOP: Child._drain,
-        Event.FORCE: Child._force,
-    },
-    State.READY: {
-        Event.SAID_READY: Child._nothing,
-        Event.LEFT: Child._left,
-        Event.HUNG: Child._condemn,
-        Event.STOP: Child._drain,
-        Event.FORCE: Child._force,
-    },
-    State.DRAINING: {
-        Event.SAID_READY: Child._nothing,
-        Event.LEFT: Child._stopped,
-        Event.HUNG: Child._condemn,
-        Event.DEADLINE: Child._condemn,
-        Event.STOP: Child._nothing,
-        Event.FORCE: Child._force,
-    },
-    State.EXITED: {
-        Event.DEADLINE: Child._start,
-        Event.STOP: Child._stopped,
-        Event.FORCE: Child._stopped,
-    },
-    State.BACKOFF: {
-        Event.DEADLINE: Child._start,
-        Event.STOP: Child._stopped,
-        Event.FORCE: Child._stopped,
-    },
-    State.FAILED: {
-        Event.START: Child._start_afresh,
-        Event.STOP: Child._stopped,
-        Event.FORCE: Child._stopped,
-    },
-}
-"""What each state hears, and what it does then."""

@@ -1,15 +1,19 @@
 """Length-prefixed frames, incremental: bytes in any pieces in, whole payloads out.
 
-A frame is four bytes of length (big endian, the length of what follows) and that many bytes of payload. What a
-payload means is not known here. A frame that claims more than the bound is refused as soon as its length is
-read, so that a peer can make us hold `payload_bytes_max` bytes and no more.
+A frame is four bytes of length (big endian, the length of what follows) and that many bytes of
+payload. What a payload means is not known here. A frame that claims more than the bound is refused
+as soon as its length is read, so that a peer can make us hold `payload_bytes_max` bytes and no
+more.
 """
 
 import struct
 from typing import Final
 
 PAYLOAD_BYTES_MAX: Final = 16 << 20
-"""The largest payload, 16 MiB. The largest that we send is a configuration or a metrics page: far below."""
+"""The largest payload, 16 MiB.
+
+The largest that we send is a configuration or a metrics page: far below.
+"""
 
 _LENGTH: Final = struct.Struct(">I")
 

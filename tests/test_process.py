@@ -1,0 +1,244 @@
+"""Children: how they are started, watched and stopped; with real processes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from loomproxy import process
+from loomproxy.process import LINES_KEPT_MAX, Exit, clean_environment, own_argv, spawn
+
+RUNNERS: list[Callable[[Coroutine[Any, Any, None]], None]] = [asyncio.run, uvloop.run]
+each_loop = pytest.mark.parametrize("run", RUNNERS, ids=["asyncio", "uvloop"])
+DEADLINE_S = 30.0
+
+
+class Watched:
+    """A child of python code, what it said, and its end."""
+
+    def __init__(self, code: str, *, pass_fds: tuple[int, ...] = ()) -> None:
+        self.lines: list[str] = []
+        self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.spoke = asyncio.Event()
+        self.process = spawn(
+            [sys.executable, "-c", code],
+            env=clean_environment(process.environment()),
+            pass_fds=pass_fds,
+            left=self.exit.set_result,
+            said=self._said,
+        )
+
+    def _said(self, line: str) -> None:
+        self.lines.append(line)
+        self.spoke.set()
+
+    async def ended(self) -> Exit:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.exit
+
+    async def first_line(self) -> str:
+        async with asyncio.timeout(DEADLINE_S):
+            await self.spoke.wait()
+        return self.lines[0]
+
+
+def alive(pid: int) -> bool:
+    """Whether `pid` runs: a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@each_loop
+def test_end_of_a_child_is_seen_with_its_status_and_last_words(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    async def play() -> None:
+        child = Watched("import sys; sys.stderr.write('it hurts\\nx'); sys.exit(3)")
+        end = await child.ended()
+        assert end == Exit(3, ("it hurts", "x"))
+        assert str(end) == "exit status 3"
+        assert child.lines == ["it hurts", "x"]
+        assert not child.process.running
+        child.process.kill()  # there is nobody any more, and nobody else is hit
+
+    run(play())
+
+
+@each_loop
+def test_child_that_obeys_is_not_killed(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0));"
+        "print('up', file=sys.stderr, flush=True); signal.pause()"
+    )
+
+    async def play() -> None:
+        child = Watched(code)
+        await child.first_line()
+        await child.process.stop(DEADLINE_S)
+        assert (await child.ended()).code == 0
+
+    run(play())
+
+
+@each_loop
+def test_child_that_does_not_obey_is_killed(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('up', file=sys.stderr, flush=True); signal.pause(); signal.pause()"
+    )
+
+    async def play() -> None:
+        child = Watched(code)
+        await child.first_line()
+        await child.process.stop(0.05)
+        end = await child.ended()
+        assert end.code == -signal.SIGKILL
+        assert str(end) == "SIGKILL"
+
+    run(play())
+
+
+def test_what_a_child_leaves_behind_goes_with_it() -> None:
+    code = (
+        "import subprocess, sys;"
+        "left = subprocess.Popen(['sleep', '600']); print(left.pid, file=sys.stderr, flush=True)"
+    )
+
+    async def play() -> None:
+        child = Watched(code)
+        pid = int(await child.first_line())
+        assert (await child.ended()).code == 0
+        with contextlib.suppress(ProcessLookupError):  # gone, and reaped, already
+            await _readable(os.pidfd_open(pid))
+        assert not alive(pid)
+
+    asyncio.run(play())
+
+
+def test_talkative_child_costs_a_bounded_amount() -> None:
+    code = (
+        "import sys; [print('line', n, file=sys.stderr) for n in range(1000)];"
+        "sys.stderr.write('y' * 1_000_000)"
+    )
+
+    async def play() -> None:
+        child = Watched(code)
+        end = await child.ended()
+        assert len(end.lines) == LINES_KEPT_MAX
+        assert end.lines[-2:-1] == ("line 999",)
+        assert 0 < len(end.lines[-1]) <= process.LINE_BYTES_MAX
+        assert child.lines[0] == "line 0"
+
+    asyncio.run(play())
+
+
+def test_child_gets_the_descriptors_it_was_meant_to_have_and_no_others() -> None:
+    async def play() -> None:
+        ours, theirs = socket.socketpair()
+        other = os.open("/dev/null", os.O_RDONLY)
+        with ours, theirs:
+            code = (
+                f"import os, sys; os.write({theirs.fileno()}, b'hello')\n"
+                f"try: os.fstat({other}); print('open', file=sys.stderr)\n"
+                "except OSError: print('closed', file=sys.stderr)"
+            )
+            child = Watched(code, pass_fds=(theirs.fileno(),))
+            assert (await child.ended()).lines == ("closed",)
+            assert ours.recv(100) == b"hello"
+        os.close(other)
+
+    asyncio.run(play())
+
+
+def test_program_that_is_not_there_is_an_error_and_not_a_child() -> None:
+    async def play() -> None:
+        with pytest.raises(FileNotFoundError):
+            spawn(["/no/such/program"], env={}, left=lambda _exit: None, said=lambda _line: None)
+
+    asyncio.run(play())
+
+
+def test_child_is_told_neither_our_secrets_nor_what_systemd_told_us() -> None:
+    ours = {
+        "PATH": "/bin",
+        "LC_ALL": "C",
+        "DB_PASSWORD": "secret",
+        "NOTIFY_SOCKET": "/run/x",
+        "WATCHDOG_USEC": "1",
+    }
+    env = clean_environment(ours)
+    assert env.pop("PYTHONPATH").split(os.pathsep)[0] == str(Path(process.__file__).parent.parent)
+    assert env == {"PATH": "/bin", "LC_ALL": "C"}
+
+
+def test_own_argv_runs_this_code_from_any_directory(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise SystemExit('the wrong click')")
+    argv = own_argv("--version")
+    assert argv[-2:] == ["loomproxy", "--version"]
+    done = subprocess.run(
+        [*argv[:-3], "-c", "import loomproxy, click; print(loomproxy.__file__)"],
+        env=clean_environment(process.environment()),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).parent == Path(process.__file__).parent
+
+
+def test_child_dies_with_its_parent() -> None:
+    child_code = (
+        "import os, sys, signal; from loomproxy.process import die_with_parent;"
+        "die_with_parent(os.getppid()); print(os.getpid(), flush=True); signal.pause()"
+    )
+    parent_code = (
+        "import subprocess, sys, signal;"
+        f"subprocess.Popen([sys.executable, '-c', {child_code!r}]); signal.pause()"
+    )
+    env = clean_environment(process.environment())
+    with subprocess.Popen(
+        [sys.executable, "-c", parent_code], env=env, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        pidfd = os.pidfd_open(pid)
+        assert alive(pid)
+        parent.kill()
+        with asyncio.Runner() as runner:
+            runner.run(_readable(pidfd))
+        os.close(pidfd)
+
+
+def test_child_whose_parent_is_gone_already_leaves() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from loomproxy.process import die_with_parent; die_with_parent(1 << 30)",
+        ],
+        env=clean_environment(process.environment()),
+        check=False,
+    )
+    assert done.returncode == 1
+
+
+async def _readable(fd: int) -> None:
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fd, event.set)
+    async with asyncio.timeout(DEADLINE_S):
+        await event.wait()
+    loop.remove_reader(fd)
