@@ -1,0 +1,78 @@
+"""Many clients at a stated, sustained rate: what locust is told to do.
+
+Every user asks at the same pace, so the rate climbs with the users and then stays: `--users` of
+them are started over the ramp, and together they ask `--request-rate` times a second. A failure is
+anything but a complete answer with the right status and length.
+"""
+
+from argparse import ArgumentParser
+
+from locust import FastHttpUser, constant_throughput, events, task
+from locust.env import Environment
+
+from loadtest.workloads import BY_NAME, Workload
+
+# How often each workload is chosen, relative to the others: mostly small things, as at an edge.
+WEIGHT_SMALL = 12
+WEIGHT_POST = 4
+WEIGHT_16K = 3
+WEIGHT_1M = 1
+
+
+def add_request_rate(parser: ArgumentParser) -> None:
+    """Teach locust the option that says how often all users together ask."""
+    parser.add_argument(
+        "--request-rate", type=float, required=True, help="requests a second, all users together"
+    )
+
+
+events.init_command_line_parser.add_listener(  # type: ignore[no-untyped-call]  # locust leaves it so.
+    add_request_rate
+)
+
+
+class Client(FastHttpUser):
+    """A client that keeps its connection and mixes the workloads of `loadtest/compare`."""
+
+    environment: Environment
+
+    def wait_time(self) -> float:
+        """Return how long to wait so that all users together ask at the stated rate."""
+        options = self.environment.parsed_options
+        assert options is not None, "locust runs this file only after reading its command line"
+        pause_s: float = constant_throughput(options.request_rate / options.num_users)(self)
+        return pause_s
+
+    @task(WEIGHT_SMALL)
+    def small(self) -> None:
+        """Ask for six bytes."""
+        self._ask(BY_NAME["small"])
+
+    @task(WEIGHT_POST)
+    def post(self) -> None:
+        """Send 1 KiB of JSON."""
+        self._ask(BY_NAME["post"])
+
+    @task(WEIGHT_16K)
+    def some(self) -> None:
+        """Ask for 16 KiB."""
+        self._ask(BY_NAME["16k"])
+
+    @task(WEIGHT_1M)
+    def much(self) -> None:
+        """Ask for 1 MiB."""
+        self._ask(BY_NAME["1m"])
+
+    def _ask(self, workload: Workload) -> None:
+        fields = dict(one.split(": ", 1) for one in workload.fields)
+        with self.client.request(
+            workload.method,
+            workload.path,
+            name=workload.name,
+            data=workload.body.decode() or None,
+            headers=fields,
+            catch_response=True,
+        ) as response:
+            length = len(response.content or b"")
+            if response.status_code != 200 or length != workload.response_bytes:
+                response.failure(f"status {response.status_code}, {length} bytes")
