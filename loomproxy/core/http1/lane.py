@@ -1,0 +1,240 @@
+"""The common head, recognised by a few compiled patterns; None for any other, and `slow` decides.
+
+The contract that makes this safe: **what the lane accepts, h11 reads the same way** (method, target, fields and
+framing), and nothing that `slow` refuses. So it accepts less than the RFCs allow: HTTP/1.1 (for responses also
+1.0), CRLF, one space after each colon, no whitespace at the end of a value, visible ASCII and obs-text, no field
+twice that may come once, plain host names. A property test compares both on generated and mutated heads.
+
+Speed comes from three things: the grammar is checked by one possessive match that never backtracks; only the few
+fields that framing and hop-by-hop rules need are picked out, by one search whose first byte is a literal LF
+(which `re` finds with memchr); and what was picked from a block is kept by the caller, who offers it again when
+the next head on the connection carries the same block.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from loomproxy.core.http1.framing import response_framing
+from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits
+from loomproxy.core.hygiene import any_case, nominations
+from loomproxy.core.message import Framing, RequestHead, ResponseHead
+
+_SEGMENT: Final = rb"[!$&'()*+,\-.0-9:;=@A-Z_a-z~]"
+_ESCAPE: Final = rb"%(?!00|2[EeFf]|5[Cc])[0-9A-Fa-f]{2}"
+_PATH: Final = rb"(?:/(?!\.{1,2}(?:[/;? ]))%b*+(?:%b%b*+)*+)++" % (_SEGMENT, _ESCAPE, _SEGMENT)
+_REQUEST_LINE: Final = re.compile(
+    rb"([A-Z]{1,%d}+) ((%b)(?:\?([!\"$-~]*+))?+) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
+)
+_STATUS_LINE: Final = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ((?:[\t -~\x80-\xff])*+))?+\r\n"
+)
+
+_VALUE: Final = rb"(?: [!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t]))?+"
+# Request names with `_` or other marks go the slow way: some recipients take `Content_Length` for the real one.
+_REQUEST_BLOCK: Final = re.compile(rb"(?:[0-9A-Za-z-]++:%b\r\n)++" % _VALUE)
+_RESPONSE_BLOCK: Final = re.compile(rb"(?:[!#$%%&'*+.^_`|~0-9A-Za-z-]++:%b\r\n)*+" % _VALUE)
+
+_REQUEST_PICK: Final = re.compile(
+    rb"\n(%b): ?([^\r]*+)"
+    % any_case(b"host", b"content-length", b"connection", b"transfer-encoding", b"upgrade", b"expect")
+)
+_RESPONSE_PICK: Final = re.compile(
+    rb"\n(%b): ?([^\r]*+)"
+    % any_case(b"content-length", b"connection", b"transfer-encoding", b"upgrade")
+)
+_AUTHORITY: Final = re.compile(
+    rb"([0-9A-Za-z_-]++(?:\.[0-9A-Za-z_-]++)*+)(?::(?:[1-5][0-9]{4}|6[0-4][0-9]{3}|[0-9]{1,4}))?+"
+)
+_FIELD_BYTES_MIN: Final = 4  # `a:` and CRLF: a block with fewer bytes than that per field allowed needs no count
+
+
+class RequestPicks(msgspec.Struct, frozen=True, gc=False):
+    """What was picked out of the block of a request head."""
+
+    block: bytes
+    authority: bytes
+    host: bytes
+    framing: Framing
+    body_bytes: int
+    keep_alive: bool
+    expect_continue: bool
+    upgrade: bytes
+    nominated: tuple[bytes, ...]
+
+
+def request(raw: bytes, limits: Limits, known: RequestPicks | None) -> RequestHead | None:
+    """Read the request head `raw` (blank line included), or return None.
+
+    `known` is what an earlier head on the connection held, or None.
+    """
+    line = _REQUEST_LINE.match(raw)
+    if line is None:
+        return None
+    method, target, path, query = line.groups(b"")
+    picks = known
+    line_end = line.end()
+    block = raw[line_end:-2]
+    if picks is None or block != picks.block:
+        picks = _pick_request(raw, line_end, block, limits)
+        if picks is None:
+            return None
+    if len(target) > limits.target_bytes_max or method == b"CONNECT":
+        return None
+    return RequestHead(
+        method,
+        target,
+        path,
+        query,
+        1,
+        picks.authority,
+        picks.host,
+        picks.framing,
+        picks.body_bytes,
+        picks.keep_alive,
+        picks.expect_continue,
+        picks.upgrade,
+        picks.nominated,
+        picks.block,
+    )
+
+
+def picks_of(head: RequestHead) -> RequestPicks:
+    """What `request` may be given as `known` after it returned `head`."""
+    return RequestPicks(
+        head.block,
+        head.authority,
+        head.host,
+        head.framing,
+        head.body_bytes,
+        head.keep_alive,
+        head.expect_continue,
+        head.upgrade,
+        head.nominated,
+    )
+
+
+def _pick_request(
+    raw: bytes, line_end: int, block: bytes, limits: Limits
+) -> RequestPicks | None:
+    if not _REQUEST_BLOCK.fullmatch(block) or _too_many(block, limits):
+        return None
+    found = _REQUEST_PICK.findall(raw, line_end - 1)
+    picked = {name.lower(): value for name, value in found}
+    authority = _AUTHORITY.fullmatch(picked.get(b"host", b""))
+    if authority is None or len(picked) != len(found):
+        return None
+    framing = Framing.NONE
+    body_bytes = 0
+    if b"content-length" in picked or b"transfer-encoding" in picked:
+        length = _length(picked, limits)
+        if length is None:
+            return None
+        framing, body_bytes = length
+    expect = picked.get(b"expect")
+    if expect is not None and expect.lower() != b"100-continue":
+        return None
+    connection = picked.get(b"connection")
+    if connection is None:
+        close, upgrade, nominated = False, b"", ()
+    else:
+        close, _, upgrades, nominated = nominations(connection)
+        upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
+    return RequestPicks(
+        block,
+        authority[0],
+        authority[1].lower(),
+        framing,
+        body_bytes,
+        not close,
+        expect is not None,
+        upgrade,
+        nominated,
+    )
+
+
+def _length(picked: dict[bytes, bytes], limits: Limits) -> tuple[Framing, int] | None:
+    """Framing and length when they are beyond doubt and within bounds."""
+    digits = picked.get(b"content-length")
+    coding = picked.get(b"transfer-encoding")
+    if digits is None:
+        assert coding is not None
+        return (Framing.CHUNKED, 0) if coding.lower() == b"chunked" else None
+    if coding is not None or not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX:
+        return None
+    length = int(digits)
+    if length > limits.body_bytes_max:
+        return None
+    return (Framing.LENGTH if length else Framing.NONE), length
+
+
+def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
+    """Read the response head `raw` (blank line included) that answers `method`, or return None."""
+    line = _STATUS_LINE.match(raw)
+    if line is None:
+        return None
+    minor, status_digits, reason = line.groups(b"")
+    line_end = line.end()
+    block = raw[line_end:-2]
+    if not _RESPONSE_BLOCK.fullmatch(block) or _too_many(block, limits):
+        return None
+    found = _RESPONSE_PICK.findall(raw, line_end - 1)
+    picked = {name.lower(): value for name, value in found}
+    if len(picked) != len(found):
+        return None
+    minor_version = 1 if minor == b"1" else 0
+    length: tuple[Framing, int] | None = None
+    if b"content-length" in picked or b"transfer-encoding" in picked:
+        length = _length(picked, limits)
+        if length is None or (length[0] is Framing.CHUNKED and not minor_version):
+            return None
+    return _response_head(
+        status=int(status_digits),
+        reason=reason,
+        minor_version=minor_version,
+        length=length,
+        method=method,
+        picked=picked,
+        block=block,
+    )
+
+
+def _response_head(
+    *,
+    status: int,
+    reason: bytes,
+    minor_version: int,
+    length: tuple[Framing, int] | None,
+    method: bytes,
+    picked: dict[bytes, bytes],
+    block: bytes,
+) -> ResponseHead:
+    chunked = length is not None and length[0] is Framing.CHUNKED
+    body_bytes = None if length is None or chunked else length[1]
+    framing = response_framing(status, method, body_bytes, chunked=chunked)
+    connection = picked.get(b"connection")
+    keep_alive = minor_version == 1
+    upgrade = b""
+    nominated: tuple[bytes, ...] = ()
+    if connection is not None:
+        close, keep, upgrades, nominated = nominations(connection)
+        keep_alive = (keep_alive or keep) and not close
+        upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
+    return ResponseHead(
+        status,
+        reason,
+        minor_version,
+        framing,
+        body_bytes or 0 if framing is Framing.LENGTH else 0,
+        keep_alive and framing is not Framing.CLOSE and framing is not Framing.TUNNEL,
+        upgrade,
+        nominated,
+        block,
+    )
+
+
+def _too_many(block: bytes, limits: Limits) -> bool:
+    """Whether the block has more fields than `fields_max`."""
+    most = limits.fields_max
+    return len(block) > most * _FIELD_BYTES_MIN and block.count(b"\r\n") > most

@@ -1,0 +1,374 @@
+"""Every head that the lane does not recognise: h11 reads it, behind our refusals.
+
+h11 forgives what an endpoint may forgive and a proxy must not, because the next recipient may read it otherwise:
+bare LF, Content-Length together with Transfer-Encoding, Transfer-Encoding on HTTP/1.0, obs-fold, control characters
+in values, whitespace before a colon. Such heads are refused before h11 sees them. So are names that become another
+name where `-`, `_` and `.` are one (CGI, WSGI, PHP), targets that a path-based rule could misjudge, and hosts that
+are not hosts. What passes leaves here in canonical form.
+"""
+
+import ipaddress
+import re
+from typing import Final, NamedTuple, NoReturn
+
+import h11
+
+from loomproxy.core import fault as faults
+from loomproxy.core.fault import Fault
+from loomproxy.core.http1.framing import field_line, response_framing
+from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits, Refusal
+from loomproxy.core.hygiene import SHADOWED, nominations
+from loomproxy.core.message import Framing, RequestHead, ResponseHead
+
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_BARE_CR: Final = re.compile(rb"\r(?!\n)")
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FOLD: Final = re.compile(rb"\r\n[ \t]")
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
+_STATUS_LINE: Final = re.compile(rb"HTTP/([0-9])\.([0-9]) [1-5][0-9][0-9](?: [^\r\n]*)?")
+_FIELD_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_ALPHANUMERIC: Final = re.compile(rb"[^0-9a-z]")
+_AUTHORITY: Final = re.compile(
+    rb"((?:[0-9A-Za-z_~-]+(?:\.[0-9A-Za-z_~-]+)*\.?)|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?"
+)
+_ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
+_DOT_SEGMENT: Final = re.compile(
+    rb"(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:/|;|%2[Ff]|%5[Cc]|\Z)"
+)
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
+_LINE_ENDS_BYTES: Final = 2
+_PORT_MAX: Final = 65535
+_SHOWN_BYTES_MAX: Final = 60
+
+
+class _Unacceptable(Exception):
+    """The head must be refused."""
+
+    def __init__(self, fault: Fault, detail: str) -> None:
+        super().__init__(detail)
+        self.refusal = Refusal(fault, detail)
+
+
+class _Fields(NamedTuple):
+    """The fields of a head, as h11 read them."""
+
+    pairs: list[tuple[bytes, bytes]]  # names as written, values without outer whitespace
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every value of `name` (lower case)."""
+        return [value for have, value in self.pairs if have.lower() == name]
+
+    def only(self, name: bytes) -> bytes | None:
+        """The value of a field that may come once; None when it is absent."""
+        values = self.all(name)
+        if len(values) > 1:
+            _malformed(f"{name.decode()} came {len(values)} times, expected once")
+        return values[0] if values else None
+
+    def listed(self, name: bytes) -> bytes:
+        """All values of a list field as one."""
+        return b",".join(self.all(name))
+
+    def block(self) -> bytes:
+        """The canonical block."""
+        return b"".join([field_line(name, value) for name, value in self.pairs])
+
+
+def request(raw: bytes, limits: Limits) -> RequestHead | Refusal:
+    """Read the request head `raw`, blank line included."""
+    try:
+        return _request(raw, limits)
+    except _Unacceptable as unacceptable:
+        return unacceptable.refusal
+
+
+def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | Refusal:
+    """Read the response head `raw`, blank line included, that answers `method`."""
+    try:
+        return _response(raw, method, limits)
+    except _Unacceptable as unacceptable:
+        return Refusal(faults.UPSTREAM_MALFORMED, unacceptable.refusal.detail)
+
+
+def hopeless(start: bytes) -> str:
+    """Why bytes that are not a whole head yet can never become one; "" when they still can."""
+    if start[0] <= ord(" ") or start[0] > ord("~"):
+        return f"the head begins with {start[:8]!r}, not with a name"
+    if _BARE_LF.search(start):
+        return "a line of the head ends in a bare LF"
+    return ""
+
+
+def _request(raw: bytes, limits: Limits) -> RequestHead:
+    line, lines = _lines(raw, limits)
+    method, target, minor_version = _request_line(line, limits)
+    declared = _declared(lines, minor_version)
+    _shadows(declared)
+    fields = _through_h11(h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw)), raw)
+    fields = _restored(fields, lines)
+    authority = _host(fields, minor_version)
+    target, authority, from_target = _origin_form(method, target, authority)
+    path, _, query = target.partition(b"?")
+    _path(method, path)
+    if from_target:
+        fields.pairs.insert(0, (b"Host", authority))
+    framing, body_bytes = _request_framing(fields, limits)
+    expect_continue = _expect(fields, minor_version)
+    close, keep, upgrades, nominated = nominations(fields.listed(b"connection"))
+    return RequestHead(
+        method=method,
+        target=target,
+        path=path,
+        query=query,
+        minor_version=minor_version,
+        authority=authority,
+        host=_host_of(authority),
+        framing=framing,
+        body_bytes=body_bytes,
+        keep_alive=(minor_version == 1 or keep) and not close,
+        expect_continue=expect_continue,
+        # RFC 9110 §7.8: a server MUST ignore an Upgrade field received in an HTTP/1.0 request.
+        upgrade=fields.listed(b"upgrade").lower() if upgrades and minor_version else b"",
+        nominated=nominated,
+        block=fields.block(),
+    )
+
+
+def _response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead:
+    line, lines = _lines(raw, limits)
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        _malformed(f"{_shown(line)} is not a status line")
+    if match[1] != b"1" or match[2] not in b"01":
+        _malformed(f"{_shown(line)} is not of HTTP/1.0 or HTTP/1.1")
+    minor_version = int(match[2])
+    _declared(lines, minor_version)
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw))
+    # h11 accepts 101 only when an upgrade was proposed; whether it was is the exchange's question.
+    proposal = [("Host", "x"), ("Connection", "upgrade"), ("Upgrade", "x")]
+    connection.send(h11.Request(method=method, target=b"/", headers=proposal))
+    connection.send(h11.EndOfMessage())
+    event = _event(connection, raw)
+    assert isinstance(event, h11.Response | h11.InformationalResponse)
+    fields = _restored(_Fields(list(event.headers.raw_items())), lines)
+    chunked, length = _length(fields, limits)
+    framing = response_framing(event.status_code, method, length, chunked=chunked)
+    close, keep, upgrades, nominated = nominations(fields.listed(b"connection"))
+    ends_here = framing in (Framing.CLOSE, Framing.TUNNEL)
+    return ResponseHead(
+        status=event.status_code,
+        reason=bytes(event.reason),
+        minor_version=minor_version,
+        framing=framing,
+        body_bytes=length or 0 if framing is Framing.LENGTH else 0,
+        keep_alive=(minor_version == 1 or keep) and not close and not ends_here,
+        upgrade=fields.listed(b"upgrade").lower() if upgrades else b"",
+        nominated=nominated,
+        block=fields.block(),
+    )
+
+
+def _lines(raw: bytes, limits: Limits) -> tuple[bytes, list[bytes]]:
+    """The start line and the field lines, after refusing what no line may hold."""
+    why = hopeless(raw)
+    if why:
+        _malformed(why)
+    if _BARE_CR.search(raw):
+        _malformed("a CR in the head is not followed by LF")
+    control = _CONTROL.search(raw)
+    if control:
+        _malformed(f"the head holds the control character {control[0]!r}")
+    if _FOLD.search(raw):
+        # RFC 9112 §5.2: a server MUST reject obs-fold or replace it.
+        _malformed("a field line is folded, or the first one begins with whitespace")
+    line, *lines = raw.split(b"\r\n")[:-_LINE_ENDS_BYTES]
+    if len(lines) > limits.fields_max:
+        _unacceptable(faults.HEAD_TOO_LARGE, f"{len(lines)} fields are more than fields_max")
+    return line, lines
+
+
+def _request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        _malformed(f"{_shown(line)} is not a request line")
+    method, target, major, minor = match.groups()
+    if major != b"1" or minor not in b"01":
+        _unacceptable(faults.VERSION_UNSUPPORTED, f"{_shown(line[-8:])} is not HTTP/1.0 or HTTP/1.1")
+    if method == b"CONNECT" or len(method) > METHOD_BYTES_MAX:
+        _unacceptable(faults.METHOD_UNSUPPORTED, f"the method is {_shown(method)}")
+    if len(target) > limits.target_bytes_max:
+        _unacceptable(faults.TARGET_TOO_LONG, f"the target has {len(target)} bytes")
+    return method, target, int(minor)
+
+
+def _declared(lines: list[bytes], minor_version: int) -> set[bytes]:
+    """The names of all fields, in lower case, after refusing what h11 would forgive among them."""
+    names: list[bytes] = []
+    for line in lines:
+        name, colon, _ = line.partition(b":")
+        if not colon or not _FIELD_NAME.fullmatch(name):
+            # RFC 9112 §5.1: no whitespace is allowed between the field name and colon.
+            _malformed(f"{_shown(line)} is not a field line")
+        names.append(name.lower())
+    coding = b"transfer-encoding" in names
+    if coding and not minor_version:
+        # RFC 9112 §6.1: such a message MUST be treated as if the framing is faulty.
+        _malformed("Transfer-Encoding came with HTTP/1.0")
+    if coding and b"content-length" in names:
+        # RFC 9112 §6.1: a server MAY reject it; §11.2 says why a proxy should.
+        _malformed("Content-Length and Transfer-Encoding came together")
+    for name in (b"content-length", b"transfer-encoding", b"host"):
+        if names.count(name) > 1:
+            _malformed(f"{name.decode()} came {names.count(name)} times, expected once")
+    return set(names)
+
+
+def _shadows(names: set[bytes]) -> None:
+    for name in names:
+        plain = _NOT_ALPHANUMERIC.sub(b"-", name)
+        if plain != name and plain in SHADOWED:
+            _malformed(f"the field name {_shown(name)} can be taken for {plain.decode()}")
+
+
+def _event(connection: h11.Connection, raw: bytes) -> object:
+    try:
+        connection.receive_data(raw)
+        return connection.next_event()
+    except h11.RemoteProtocolError as error:
+        unsupported = error.error_status_hint == faults.CODING_UNSUPPORTED.status
+        fault = faults.CODING_UNSUPPORTED if unsupported else faults.REQUEST_MALFORMED
+        _unacceptable(fault, str(error)[: _SHOWN_BYTES_MAX * 2])
+
+
+def _through_h11(connection: h11.Connection, raw: bytes) -> _Fields:
+    event = _event(connection, raw)
+    assert isinstance(event, h11.Request)
+    return _Fields(list(event.headers.raw_items()))
+
+
+def _restored(fields: _Fields, lines: list[bytes]) -> _Fields:
+    """Make sure that h11 read as many fields as there were lines."""
+    assert len(fields.pairs) == len(lines)
+    return fields
+
+
+def _host(fields: _Fields, minor_version: int) -> bytes:
+    authority = fields.only(b"host")
+    if authority is None:
+        # h11 has refused an HTTP/1.1 request without Host (RFC 9112 §3.2).
+        assert not minor_version
+        return b""
+    _authority(authority)
+    return authority
+
+
+def _authority(authority: bytes) -> None:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or int(match[2] or b"0") > _PORT_MAX:
+        _malformed(f"{_shown(authority)} is not a host with an optional port")
+    if authority.startswith(b"["):
+        try:
+            ipaddress.IPv6Address(match[1][1:-1].decode())
+        except ValueError:
+            _malformed(f"{_shown(authority)} is not an IPv6 address in brackets")
+
+
+def _host_of(authority: bytes) -> bytes:
+    """The host in lower case, without port and without the dot that ends an absolute name."""
+    match = _AUTHORITY.fullmatch(authority)
+    return match[1].lower().removesuffix(b".") if match else b""
+
+
+def _origin_form(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes, bool]:
+    """The target in origin or asterisk form, the authority, and whether that came from the target."""
+    if target.startswith(b"/"):
+        return target, authority, False
+    if target == b"*":
+        if method != b"OPTIONS":
+            _malformed("the target * came with a method other than OPTIONS")
+        return target, authority, False
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        known = _SCHEME.match(target) and b"#" not in target
+        _malformed(f"the target {_shown(target)} {'has another scheme' if known else 'is not a target'}")
+    scheme, named, rest = match.groups()
+    if b"@" in named:
+        # RFC 9110 §4.2.4: treat userinfo in a reference from an untrusted source as an error.
+        _malformed("the target holds user information")
+    _authority(named)
+    if authority and _normal(scheme, named) != _normal(scheme, authority):
+        _malformed(f"the target's host {_shown(named)} is not the Host {_shown(authority)}")
+    if not rest and method == b"OPTIONS":
+        # RFC 9112 §3.2.4: the last proxy sends the asterisk form.
+        rest = b"*"
+    elif not rest.startswith(b"/"):
+        rest = b"/" + rest
+    return rest, authority or named, not authority
+
+
+def _normal(scheme: bytes, authority: bytes) -> tuple[bytes, int]:
+    """Host and port of an authority that was found valid, for comparison."""
+    match = _AUTHORITY.fullmatch(authority)
+    assert match is not None
+    port = int(match[2] or (b"443" if scheme.lower() == b"https" else b"80"))
+    return match[1].lower().removesuffix(b"."), port
+
+
+def _path(method: bytes, path: bytes) -> None:
+    """Refuse a path that the upstream could resolve to another one than our routes saw."""
+    if path == b"*":
+        assert method == b"OPTIONS"
+        return
+    if b"#" in path:
+        _malformed("the target holds a fragment")
+    if b"\\" in path:
+        _malformed("the path holds a backslash")
+    if _BAD_ESCAPE.search(path):
+        _malformed("the path holds an invalid percent-encoding")
+    if _DOT_SEGMENT.search(path):
+        _malformed("the path holds a dot segment")
+
+
+def _length(fields: _Fields, limits: Limits) -> tuple[bool, int | None]:
+    """Whether the body is chunked, and its announced length."""
+    if fields.only(b"transfer-encoding") is not None:
+        return True, None  # h11 has refused any coding but `chunked`
+    digits = fields.only(b"content-length")
+    if digits is None:
+        return False, None
+    if not digits.isdigit():
+        _malformed(f"Content-Length is {_shown(digits)}, not a number")
+    if len(digits) > LENGTH_DIGITS_MAX or int(digits) > limits.body_bytes_max:
+        _unacceptable(faults.BODY_TOO_LARGE, f"Content-Length is {_shown(digits)}")
+    return False, int(digits)
+
+
+def _request_framing(fields: _Fields, limits: Limits) -> tuple[Framing, int]:
+    chunked, length = _length(fields, limits)
+    if chunked:
+        return Framing.CHUNKED, 0
+    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+
+
+def _expect(fields: _Fields, minor_version: int) -> bool:
+    """Whether 100-continue is expected; any other expectation is refused (RFC 9110 §10.1.1)."""
+    expect = fields.listed(b"expect")
+    if not expect or not minor_version:
+        return False
+    if expect.lower() != b"100-continue":
+        _unacceptable(faults.EXPECTATION_UNSUPPORTED, f"Expect is {_shown(expect)}")
+    return True
+
+
+def _shown(seen: bytes) -> str:
+    """Something a peer sent, for a log line: short and without control characters."""
+    return repr(seen[:_SHOWN_BYTES_MAX])[1:]
+
+
+def _malformed(detail: str) -> NoReturn:
+    _unacceptable(faults.REQUEST_MALFORMED, detail)
+
+
+def _unacceptable(fault: Fault, detail: str) -> NoReturn:
+    raise _Unacceptable(fault, detail)

@@ -1,0 +1,346 @@
+"""The codec of one connection: bytes come in, heads and parts come out, in order, one message at a time.
+
+    HEAD ──head without body──► OVER ──next_message / expect──► HEAD
+     │ └──head with body──► BODY ──last part──► OVER
+     │                        └──refusal──► SHUT
+     ├──101──► SHUT (`take_rest` has what follows)
+     └──refusal, end of input──► SHUT
+
+Use: `receive` what the socket gave (b"" for its end), then `poll` until it returns None. However the network cut the
+bytes, the same heads, the same payload and the same refusal come out. A wire never reads past a message before it is
+told to (`next_message`, `expect`), so what a client pipelines waits in `buffered`, and its owner pauses reading when
+that grows.
+"""
+
+import enum
+from typing import Final
+
+from loomproxy.core import fault as faults
+from loomproxy.core.fault import Fault
+from loomproxy.core.http1 import lane, slow
+from loomproxy.core.http1.framing import Body, ChunkedBody, CloseBody, LengthBody, Taken
+from loomproxy.core.http1.limits import LEADING_EMPTY_LINES_MAX, MEMO_BYTES_MAX, Limits, Refusal
+from loomproxy.core.message import (
+    SWITCHING_PROTOCOLS,
+    Framing,
+    RequestHead,
+    RequestPart,
+    ResponseHead,
+    ResponsePart,
+)
+
+__all__ = ["Limits", "Refusal", "RequestWire", "ResponseWire"]
+
+_HEAD_END: Final = b"\r\n\r\n"
+_CR: Final = 13
+
+
+class _State(enum.Enum):
+    HEAD = "head"
+    BODY = "body"
+    OVER = "over"
+    SHUT = "shut"
+
+
+class _Wire:
+    """What both roles share: the bytes held, and how far they were read."""
+
+    __slots__ = ("_at", "_body", "_data", "_ended", "_limits", "_searched", "_state")
+
+    def __init__(self, limits: Limits, state: _State) -> None:
+        self._limits = limits
+        self._state = state
+        self._data = b""
+        self._at = 0  # the first byte not read yet
+        self._searched = 0  # no head ends before here
+        self._body: Body | None = None
+        self._ended = False
+
+    def receive(self, data: bytes) -> None:
+        """Take what the peer sent next; b"" says that it will send no more."""
+        if not data:
+            self._ended = True
+        elif self._at >= len(self._data):
+            self._data = data
+            self._at = self._searched = 0
+        else:
+            self._data = self._data[self._at :] + data
+            self._searched = max(0, self._searched - self._at)
+            self._at = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held that were not returned yet."""
+        return len(self._data) - self._at
+
+    @property
+    def ended(self) -> bool:
+        """Whether the peer has said that it will send no more."""
+        return self._ended
+
+    def take_rest(self) -> bytes:
+        """Everything held and not returned; the wire reads nothing after this."""
+        rest = self._data[self._at :]
+        self._shut()
+        return rest
+
+    def _shut(self) -> None:
+        self._state = _State.SHUT
+        self._data = b""
+        self._at = self._searched = 0
+        self._body = None
+
+    def _refuse(self, fault: Fault, detail: str) -> Refusal:
+        self._shut()
+        return Refusal(fault, detail)
+
+    def _next_raw(self) -> bytes | None:
+        """A whole head, blank line included; None while it is incomplete. What is read is used up."""
+        data = self._data
+        at = self._at
+        found = data.find(_HEAD_END, max(at, self._searched))
+        if found < 0 or found + 4 - at > self._limits.head_bytes_max:
+            return None
+        end = found + 4
+        if end == len(data):
+            self._data = b""
+            self._at = self._searched = 0
+            return data[at:] if at else data
+        self._at = self._searched = end
+        return data[at:end]
+
+    def _why_hopeless(self) -> tuple[str, bool]:
+        """Why the incomplete head can never be accepted ("" if it can), and whether it is its size."""
+        bytes_max = self._limits.head_bytes_max
+        start = self._data[self._at : self._at + bytes_max]
+        why = slow.hopeless(start)
+        if why:
+            return why, False
+        if self.buffered > bytes_max:
+            return f"the head is larger than {bytes_max} bytes", True
+        self._searched = max(self._at, len(self._data) - len(_HEAD_END) + 1)
+        return "", False
+
+    def _begin(self, framing: Framing, body: Body | None) -> None:
+        self._body = body
+        self._state = _State.OVER if framing is Framing.NONE else _State.BODY
+
+    def _take(self) -> Taken | Refusal | None:
+        """What the body gives next."""
+        assert self._body is not None
+        taken = self._body.take(self._data, self._at)
+        if not isinstance(taken, Taken):
+            if taken is not None:
+                self._shut()
+            return taken
+        self._at = taken.at
+        if self._at >= len(self._data):
+            self._data = b""
+            self._at = 0
+        if taken.ended:
+            self._searched = self._at
+            self._body = None
+            self._state = _State.OVER
+        elif not taken.data:
+            return None
+        return taken
+
+
+class RequestWire(_Wire):
+    """What a client sends us."""
+
+    __slots__ = ("_empty_lines", "_known", "_known_head", "_known_raw")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, _State.HEAD)
+        self._empty_lines = 0
+        self._known_raw = b""  # the last head, as it came
+        self._known_head: RequestHead | None = None
+        self._known: lane.RequestPicks | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request has begun: we are between messages and hold nothing."""
+        return self._state is _State.HEAD and not self.buffered
+
+    def next_message(self) -> None:
+        """The exchange is over: read the next head. The request must have been read to its end."""
+        assert self._state in (_State.OVER, _State.SHUT), self._state
+        if self._state is _State.OVER:
+            self._state = _State.HEAD
+            self._empty_lines = 0
+
+    def poll(self) -> RequestHead | RequestPart | Refusal | None:
+        """What comes next; None when more bytes or `next_message` are needed. A refusal comes once."""
+        if self._state is _State.HEAD:
+            return self._poll_head() if self.buffered else None
+        if self._state is _State.BODY:
+            return self._poll_part()
+        return None
+
+    def _poll_head(self) -> RequestHead | Refusal | None:
+        if self._data[self._at] == _CR:
+            why = self._skip_empty_lines()
+            if why:
+                return self._refuse(faults.REQUEST_MALFORMED, why)
+            if not self.buffered or self._data[self._at] == _CR:
+                return self._incomplete() if self._ended else None
+        raw = self._next_raw()
+        if raw is None:
+            return self._incomplete()
+        if raw == self._known_raw and self._known_head is not None:
+            head = self._known_head
+        else:
+            read = self._read(raw)
+            if isinstance(read, Refusal):
+                self._shut()
+                return read
+            head = read
+        if head.framing is Framing.NONE:
+            self._state = _State.OVER
+        else:
+            self._begin(head.framing, self._body_of(head))
+        return head
+
+    def _read(self, raw: bytes) -> RequestHead | Refusal:
+        """Read a head that differs from the last one."""
+        head = lane.request(raw, self._limits, self._known)
+        if head is None:
+            return slow.request(raw, self._limits)
+        if len(raw) <= MEMO_BYTES_MAX:
+            known = self._known
+            if known is None or known.block is not head.block:
+                self._known = lane.picks_of(head)
+            self._known_raw = raw
+            self._known_head = head
+        return head
+
+    def _body_of(self, head: RequestHead) -> Body:
+        if head.framing is Framing.LENGTH:
+            return LengthBody(head.body_bytes)
+        return ChunkedBody(
+            self._limits, malformed=faults.REQUEST_MALFORMED, too_large=faults.BODY_TOO_LARGE
+        )
+
+    def _skip_empty_lines(self) -> str:
+        """Skip empty lines before a request line; say what is wrong with them, or ""."""
+        while self._data.startswith(b"\r\n", self._at):
+            self._at += 2
+            self._empty_lines += 1
+            if self._empty_lines > LEADING_EMPTY_LINES_MAX:
+                return f"more than {LEADING_EMPTY_LINES_MAX} empty lines came before a request"
+        if self.buffered > 1 and self._data[self._at] == _CR:
+            return "a CR before the request is not followed by LF"
+        return ""
+
+    def _incomplete(self) -> Refusal | None:
+        if not self.buffered:
+            return None
+        if self._data[self._at] != _CR:
+            why, large = self._why_hopeless()
+            if large:
+                line_end = self._data.find(b"\r\n", self._at, self._at + self._limits.head_bytes_max)
+                return self._refuse(faults.HEAD_TOO_LARGE if line_end >= 0 else faults.TARGET_TOO_LONG, why)
+            if why:
+                return self._refuse(faults.REQUEST_MALFORMED, why)
+        if self._ended:
+            return self._refuse(faults.CLIENT_LEFT, "the client closed within a request head")
+        return None
+
+    def _poll_part(self) -> RequestPart | Refusal | None:
+        taken = self._take()
+        if isinstance(taken, Taken):
+            return RequestPart(taken.data, taken.ended, taken.trailers)
+        if taken is None and self._ended:
+            return self._refuse(faults.CLIENT_LEFT, "the client closed within a request body")
+        return taken
+
+
+class ResponseWire(_Wire):
+    """What an upstream sends us. It begins at rest; `expect` says which request the next response answers."""
+
+    __slots__ = ("_answered", "_method")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, _State.OVER)
+        self._method = b""
+        self._answered = False  # some byte came since `expect`
+
+    @property
+    def clean(self) -> bool:
+        """Whether the response is over and nothing followed it: the connection may carry another exchange."""
+        return self._state is _State.OVER and not self._ended and not self.buffered
+
+    def expect(self, method: bytes) -> None:
+        """A request with this method was sent; the next final response answers it. Only when `clean`, or ended."""
+        assert self._state is _State.OVER, self._state
+        self._method = method
+        self._answered = False
+        self._state = _State.HEAD
+
+    def poll(self) -> ResponseHead | ResponsePart | Refusal | None:
+        """What comes next; None when more bytes or `expect` are needed. A refusal comes once."""
+        if self._state is _State.HEAD:
+            return self._poll_head()
+        if self._state is _State.BODY:
+            return self._poll_part()
+        return None
+
+    def _poll_head(self) -> ResponseHead | Refusal | None:
+        raw = self._next_raw() if self.buffered else None
+        if raw is None:
+            return self._incomplete()
+        self._answered = True
+        read = lane.response(raw, self._method, self._limits)
+        if read is None:
+            answer = slow.response(raw, self._method, self._limits)
+            if isinstance(answer, Refusal):
+                self._shut()
+                return answer
+            read = answer
+        if read.framing is Framing.LENGTH and read.body_bytes > self._limits.body_bytes_max:
+            return self._refuse(faults.UPSTREAM_MALFORMED, "the body is larger than body_bytes_max")
+        if read.status == SWITCHING_PROTOCOLS:
+            self._state = _State.SHUT
+        elif not read.is_interim:
+            self._begin(read.framing, self._body_of(read))
+        return read
+
+    def _body_of(self, head: ResponseHead) -> Body | None:
+        if head.framing is Framing.LENGTH:
+            return LengthBody(head.body_bytes)
+        if head.framing is Framing.CHUNKED:
+            return ChunkedBody(
+                self._limits, malformed=faults.UPSTREAM_CUT, too_large=faults.UPSTREAM_CUT
+            )
+        if head.framing is Framing.CLOSE:
+            return CloseBody(self._limits.body_bytes_max, faults.UPSTREAM_CUT)
+        return None
+
+    def _incomplete(self) -> Refusal | None:
+        if self.buffered:
+            self._answered = True
+            why, _ = self._why_hopeless()
+            if why:
+                return self._refuse(faults.UPSTREAM_MALFORMED, why)
+        if not self._ended:
+            return None
+        if self._answered:
+            # Some of the answer came, so the upstream has worked on the request: no other attempt is safe.
+            return self._refuse(
+                faults.UPSTREAM_MALFORMED, "the upstream closed before its response head was complete"
+            )
+        return self._refuse(faults.UPSTREAM_CLOSED, "the upstream closed before it answered")
+
+    def _poll_part(self) -> ResponsePart | Refusal | None:
+        taken = self._take()
+        if isinstance(taken, Taken):
+            return ResponsePart(taken.data, taken.ended, taken.trailers)
+        if taken is not None or not self._ended:
+            return taken
+        assert self._body is not None
+        if not self._body.take_eof():
+            return self._refuse(faults.UPSTREAM_CUT, "the upstream closed within its response body")
+        self._body = None
+        self._state = _State.OVER
+        return ResponsePart(b"", ended=True)
