@@ -1,7 +1,7 @@
-"""Answers of our own: refusals, configured responses and redirects, and what the house says of itself.
+"""Answers of our own: refusals, configured responses and redirects, the house about itself.
 
-A refusal says what happened in one plain sentence with the request id, as JSON where the client's Accept asks for
-it and as text elsewhere; nothing in it tells about the inside.
+A refusal says what happened in one plain sentence with the request id, as JSON where the client's
+Accept asks for it and as text elsewhere; nothing in it tells about the inside.
 """
 
 from typing import Final
@@ -37,7 +37,7 @@ def refusal(fault: Fault, request: RequestHead, request_id: bytes) -> Answer:
         return Answer(fault.status, JSON, body + b"\n")
     body = b"%d %s\n%s\nRequest-ID: %s\n" % (
         fault.status,
-        hygiene.reason(fault.status),
+        hygiene.phrase(fault.status),
         fault.text.encode(),
         request_id,
     )
@@ -49,7 +49,7 @@ def configured(action: Respond | Redirect, request: RequestHead, scheme: bytes) 
     if isinstance(action, Respond):
         return Answer(action.status, action.content_type, action.body, action.block)
     location = action.location_for(request, scheme)
-    body = b"%d %s\n" % (action.status, hygiene.reason(action.status))
+    body = b"%d %s\n" % (action.status, hygiene.phrase(action.status))
     return Answer(action.status, TEXT, body, b"Location: %s\r\n" % location)
 
 

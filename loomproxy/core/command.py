@@ -1,4 +1,4 @@
-"""Everything an exchange can ask of the shell. What is asked is done in order, before the next event is heard."""
+"""Everything an exchange can ask of the shell, to be done in order, before the next event."""
 
 import enum
 
@@ -73,13 +73,13 @@ class BeginTunnel(msgspec.Struct, frozen=True, gc=False):
 
 
 class SetDeadline(msgspec.Struct, frozen=True, gc=False):
-    """Say `DeadlineExpired` at `at` and not before; replaces the earlier deadline. NEVER clears it."""
+    """Say `DeadlineExpired` at `at`, not before; replaces the earlier deadline. NEVER clears it."""
 
     at: Instant
 
 
 class Release(msgspec.Struct, frozen=True, gc=False):
-    """Give the upstream connection back (or abandon the opening of it): nothing of it is heard any more."""
+    """Give the upstream connection back, or abandon its opening: it is heard no more."""
 
     reusable: bool
 

@@ -1,8 +1,8 @@
 """Everything that can happen to an exchange.
 
-The heads of `message` are events too: `RequestHead` opens an exchange, `ResponseHead` (interim or final) answers
-it. An answer to a question carries the number of that question (`ask`), so that a late answer to an abandoned
-question is dropped by number.
+The heads of `message` are events too: `RequestHead` opens an exchange, `ResponseHead` (interim or
+final) answers it. An answer to a question carries the number of that question (`ask`), so that a
+late answer to an abandoned question is dropped by number.
 """
 
 import msgspec

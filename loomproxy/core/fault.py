@@ -1,14 +1,16 @@
-"""What can go wrong, as values: one table that the client's answer, the log and the retry rule all read.
+"""What can go wrong, as values: one table for the client's answer, the log and the retry rule.
 
-A fault has a *side* (who is to blame, the first log letter), may be a *timeout* (the letter in lower case), a
-*status* for the client (0 where no answer can be given), a *retry class*, and one plain sentence that may be
-shown to anybody: it never holds an address, a path or an error text of ours.
+A fault has a *side* (who is to blame, the first log letter), may be a *timeout* (the letter in
+lower case), a *status* for the client (0 where no answer can be given), a *retry class*, and one
+plain sentence that may be shown to anybody: it never holds an address, a path or an error text of
+ours.
 
-Letters follow HAProxy's termination state (configuration.txt §8.5): C client, U upstream, L our own policy,
-R a resource ran out, I internal.
+Letters follow HAProxy's termination state (configuration.txt §8.5): C client, U upstream, L our own
+policy, R a resource ran out, I internal.
 
-The retry theory, whole: not sent → may go elsewhere; sent on a reused connection that closed before any byte of
-the answer → an idempotent request may go again; anything after the first byte of the answer → never.
+The retry theory, whole: not sent → may go elsewhere; sent on a reused connection that closed before
+any byte of the answer → an idempotent request may go again; anything after the first byte of the
+answer → never.
 """
 
 import enum
@@ -52,7 +54,13 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
 
 def _fault(
-    name: str, side: Side, status: int, text: str, *, timeout: bool = False, again: Again = Again.NEVER
+    name: str,
+    side: Side,
+    status: int,
+    text: str,
+    *,
+    timeout: bool = False,
+    again: Again = Again.NEVER,
 ) -> Fault:
     fault = Fault(name, side, status, text, timeout, again)
     FAULTS[name] = fault
@@ -65,7 +73,11 @@ FAULTS: Final[dict[str, Fault]] = {}
 # The client.
 CLIENT_LEFT = _fault("client_left", Side.CLIENT, 0, "The client closed the connection.")
 CLIENT_HEAD_TIMEOUT = _fault(
-    "client_head_timeout", Side.CLIENT, 408, "The request head did not arrive in time.", timeout=True
+    "client_head_timeout",
+    Side.CLIENT,
+    408,
+    "The request head did not arrive in time.",
+    timeout=True,
 )
 CLIENT_BODY_TIMEOUT = _fault(
     "client_body_timeout", Side.CLIENT, 408, "The request body stopped arriving.", timeout=True
@@ -90,7 +102,9 @@ EXPECTATION_UNSUPPORTED = _fault(
     "expectation_unsupported", Side.POLICY, 417, "The expectation cannot be met."
 )
 NO_ROUTE = _fault("no_route", Side.POLICY, 404, "No route matches this request.")
-DRAIN_DEADLINE = _fault("drain_deadline", Side.POLICY, 503, "The proxy is shutting down.", timeout=True)
+DRAIN_DEADLINE = _fault(
+    "drain_deadline", Side.POLICY, 503, "The proxy is shutting down.", timeout=True
+)
 
 # What ran out.
 POOL_UNAVAILABLE = _fault("pool_unavailable", Side.RESOURCE, 503, "No upstream is available.")
@@ -101,7 +115,11 @@ QUEUE_TIMEOUT = _fault(
 
 # The upstream.
 CONNECT_FAILED = _fault(
-    "connect_failed", Side.UPSTREAM, 502, "The upstream could not be reached.", again=Again.ELSEWHERE
+    "connect_failed",
+    Side.UPSTREAM,
+    502,
+    "The upstream could not be reached.",
+    again=Again.ELSEWHERE,
 )
 CONNECT_TIMEOUT = _fault(
     "connect_timeout",
@@ -128,7 +146,9 @@ UPSTREAM_CUT = _fault("upstream_cut", Side.UPSTREAM, 0, "The upstream's response
 UPSTREAM_STALLED = _fault(
     "upstream_stalled", Side.UPSTREAM, 0, "The upstream's response stopped arriving.", timeout=True
 )
-TUNNEL_IDLE = _fault("tunnel_idle", Side.POLICY, 0, "The tunnel carried nothing for too long.", timeout=True)
+TUNNEL_IDLE = _fault(
+    "tunnel_idle", Side.POLICY, 0, "The tunnel carried nothing for too long.", timeout=True
+)
 
 # Ourselves.
 INTERNAL_ERROR = _fault("internal_error", Side.INTERNAL, 500, "Something went wrong in the proxy.")

@@ -1,12 +1,13 @@
-"""The nouns of HTTP as this proxy sees them: heads, and how their bodies are framed.
+r"""The nouns of HTTP as this proxy sees them: heads, and how their bodies are framed.
 
-A head keeps its fields as one *block*: the canonical text of all field lines, `Name: value\r\n` each, in the
-order they came, names as they were written. Most requests pass through with hardly a field looked at, so a list
-of pairs would be built only to be joined again. What framing, routing and hop-by-hop rules need was picked out
-when the head was read, and stands beside the block; whoever needs more asks `fields(block)`.
+A head keeps its fields as one *block*: the canonical text of all field lines, `Name: value\r\n`
+each, in the order they came, names as they were written. Most requests pass through with hardly a
+field looked at, so a list of pairs would be built only to be joined again. What framing, routing
+and hop-by-hop rules need was picked out when the head was read, and stands beside the block;
+whoever needs more asks `fields(block)`.
 
-Whoever makes a head vouches for its block: every line a valid field line (RFC 9110 §5), no obs-fold, no control
-characters, CRLF ends, no blank line.
+Whoever makes a head vouches for its block: every line a valid field line (RFC 9110 §5), no
+obs-fold, no control characters, CRLF ends, no blank line.
 """
 
 import enum
@@ -66,7 +67,7 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_interim(self) -> bool:
         """Whether another response head must follow (RFC 9110 §15.2); 101 is final for HTTP."""
-        return self.status < 200 and self.status != SWITCHING_PROTOCOLS
+        return self.status < OK and self.status != SWITCHING_PROTOCOLS
 
     @property
     def has_body(self) -> bool:
@@ -91,6 +92,7 @@ class ResponsePart(msgspec.Struct, frozen=True, gc=False):
 
 
 SWITCHING_PROTOCOLS: Final = 101
+OK: Final = 200
 
 _FIELD = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
 

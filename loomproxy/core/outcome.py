@@ -1,4 +1,4 @@
-"""The one record of a finished exchange, which the access log, the metrics and the operator all read."""
+"""The one record of a finished exchange: for the access log, the metrics and the operator."""
 
 import msgspec
 

@@ -1,8 +1,9 @@
 """Request bytes that are kept: until an upstream takes them, and beyond in case of another attempt.
 
-While no upstream is there everything is held, and the caller pauses the client once `over` is true, so at most
-`bytes_max` plus one read of the client is in memory. Once an upstream takes the bytes, a request that outgrew
-`bytes_max` is no longer `whole`: it cannot be repeated, and nothing more of it is kept.
+While no upstream is there everything is held, and the caller pauses the client once `over` is true,
+so at most `bytes_max` plus one read of the client is in memory. Once an upstream takes the bytes, a
+request that outgrew `bytes_max` is no longer `whole`: it cannot be repeated, and nothing more of it
+is kept.
 """
 
 

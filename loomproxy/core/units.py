@@ -1,7 +1,8 @@
 """Moments, durations and sizes: what they are and how people write them.
 
-A moment (`Instant`) ends in `_at`, a duration in `_s`, a size in `_bytes`. Durations are plain floats of
-seconds, because arithmetic on a NewType yields a float anyway; moments are kept apart from them by type.
+A moment (`Instant`) ends in `_at`, a duration in `_s`, a size in `_bytes`. Durations are plain
+floats of seconds, because arithmetic on a NewType yields a float anyway; moments are kept apart
+from them by type.
 """
 
 import re
@@ -32,7 +33,9 @@ def duration_s(text: str) -> float:
     """Seconds written as `250ms`, `5s`, `1.5m`; raise ValueError that says what was expected."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a duration; write 250ms, 5s, 2m, 1h or a number of seconds")
+        raise ValueError(
+            f"{text!r} is not a duration; write 250ms, 5s, 2m, 1h or a number of seconds"
+        )
     return float(match[1]) * _DURATION_S[match[2]]
 
 

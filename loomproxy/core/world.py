@@ -1,7 +1,7 @@
-"""The world of one worker: the snapshot that new exchanges are born into, and the pools that outlive it.
+"""The world of one worker: the snapshot of new exchanges, and the pools that outlive it.
 
-An exchange keeps the snapshot and the pools it was born with. Publishing swaps references; the endpoints that the
-new pools keep carry their health and what they have in flight over.
+An exchange keeps the snapshot and the pools it was born with. Publishing swaps references; the
+endpoints that the new pools keep carry their health and what they have in flight over.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ class World:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.pools: dict[str, Pool] = {name: Pool(spec, None) for name, spec in snapshot.pools.items()}
+        self.pools: dict[str, Pool] = {
+            name: Pool(spec, None) for name, spec in snapshot.pools.items()
+        }
         self.draining = False
 
     def publish(self, snapshot: Snapshot) -> list[Endpoint]:
-        """Make `snapshot` current; return the endpoints that no pool keeps, whose connections can go."""
+        """Make `snapshot` current; return the endpoints that no pool keeps."""
         before = self.pools
-        self.pools = {
-            name: Pool(spec, before.get(name)) for name, spec in snapshot.pools.items()
-        }
+        self.pools = {name: Pool(spec, before.get(name)) for name, spec in snapshot.pools.items()}
         self.snapshot = snapshot
         kept = {id(endpoint) for endpoint in _endpoints(self.pools.values())}
         return [endpoint for endpoint in _endpoints(before.values()) if id(endpoint) not in kept]

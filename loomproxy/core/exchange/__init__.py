@@ -1,7 +1,7 @@
 """One request and its response: the heart of the proxy, as phases in a table.
 
-An exchange is told what happened (`handle(event, now)`) and returns what to do about it, in order. It opens no
-socket and reads no clock. The theory:
+An exchange is told what happened (`handle(event, now)`) and returns what to do about it, in order.
+It opens no socket and reads no clock. The theory:
 
     REQUEST ──► POLICY ──► QUEUE ──► CONNECT ──► HEAD ──► DATA ──► LAST ──► DONE
                    │          ▲         │         │ │ │             ▲ ▲
@@ -10,17 +10,17 @@ socket and reads no clock. The theory:
                    └── answered by ourselves ─────────────────────────┘
 
 * Each phase has exactly one deadline, set on entry, and moved only by progress in that phase.
-* Every question (`Open`, `Serve`, a place in the queue) has a number; the answer names it. Entering a phase makes a
-  new number, so an answer to an abandoned question is dropped.
+* Every question (`Open`, `Serve`, a place in the queue) has a number; the answer names it. Entering
+  a phase makes a new number, so an answer to an abandoned question is dropped.
 * At most one upstream is held, from `Open` to `Release`, and it is released exactly once.
-* At most one final head goes down. After it there is no other attempt and no other answer: what goes wrong then can
-  only cut the connection, so that nobody takes the response for a complete one.
-* What is held is bounded: request parts are kept for another attempt up to `replay_bytes_max`; beyond that the client
-  is paused until an upstream takes them.
+* At most one final head goes down. After it there is no other attempt and no other answer: what
+  goes wrong then can only cut the connection, so that nobody takes the response for a complete one.
+* What is held is bounded: request parts are kept for another attempt up to `replay_bytes_max`;
+  beyond that the client is paused until an upstream takes them.
 * The finish happens exactly once, last, and carries the outcome.
 
-`TABLE` says which event is heard in which phase. What is in `IGNORED` may come late in any phase and means nothing
-there; anything else that is not in the table is a bug of ours, and an assertion.
+`TABLE` says which event is heard in which phase. What is in `IGNORED` may come late in any phase
+and means nothing there; anything else that is not in the table is a bug of ours, and an assertion.
 """
 
 from typing import Final
@@ -133,9 +133,10 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
 class Exchange(State):
     """One request and its response.
 
-    Made with the worker's `world`, the `peer` who asks, `fresh_id` for a request that brings no id of its own, and
-    `may_keep`: whether the client's connection may carry another exchange. The caller performs the commands of
-    each `handle` in order before it tells the next event, and none after `Finish`.
+    Made with the worker's `world`, the `peer` who asks, `fresh_id` for a request that brings no id
+    of its own, and `may_keep`: whether the client's connection may carry another exchange. The
+    caller performs the commands of each `handle` in order before it tells the next event, and none
+    after `Finish`.
     """
 
     __slots__ = ()
@@ -151,9 +152,9 @@ class Exchange(State):
             return []
         if kind in ANSWERS and event.ask != self.ask:  # type: ignore[union-attr] # answers have it
             return []
-        self.out = out = []
+        self.out = []
         step(self, event, now)
-        return out
+        return self.out
 
 
 __all__ = ["ANSWERS", "IGNORED", "TABLE", "Exchange", "Phase"]

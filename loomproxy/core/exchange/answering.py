@@ -1,4 +1,4 @@
-"""The answer on its way down: interim heads, the final head, its body, and the client taking the last of it."""
+"""The answer on its way down: interim heads, the final head, its body, its last bytes."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.exchange import tunnel
 from loomproxy.core.exchange.state import Phase, State
-from loomproxy.core.http1 import chunk, last_chunk
+from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, ResponseHead, ResponsePart
 from loomproxy.core.units import Instant
 

@@ -1,4 +1,4 @@
-"""What is asked, and who shall answer: the request head, the decision, and the request body as it comes."""
+"""What is asked, and who shall answer: the request head, the decision, the request body."""
 
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
@@ -7,7 +7,7 @@ from loomproxy.core.event import Answered, DeadlineExpired, RequestBroken
 from loomproxy.core.exchange.attempt import attempt
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.fault import Fault
-from loomproxy.core.http1 import chunk, last_chunk
+from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.message import Framing, RequestHead, RequestPart
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Redirect, Respond, Route, ToPool
@@ -82,7 +82,8 @@ def on_service_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
 def on_request_part(x: State, part: RequestPart, now: Instant) -> None:
     """Some of the request body: up it goes, or it is kept until somebody takes it."""
     outcome, route, replay = x.outcome, x.route, x.replay
-    assert route is not None and replay is not None
+    assert route is not None
+    assert replay is not None
     outcome.request_bytes += len(part.data)
     if outcome.request_bytes > route.body_bytes_max:
         _unusable(x, faults.BODY_TOO_LARGE, now)

@@ -1,4 +1,4 @@
-"""One attempt: a slot in the pool, a connection, the request on its way, and whether to go again."""
+"""One attempt: a slot in the pool, a connection, the request on its way, whether to go again."""
 
 from loomproxy.core import fault as faults
 from loomproxy.core import hygiene
@@ -15,7 +15,8 @@ def attempt(x: State, now: Instant) -> None:
     """Begin the next attempt, or wait for a slot."""
     pool = x.pool
     assert pool is not None, "an attempt without a pool"
-    assert x.endpoint is None and not x.holding, "an attempt while another holds an upstream"
+    assert x.endpoint is None, "an attempt while another holds a slot"
+    assert not x.holding, "an attempt while another holds an upstream"
     endpoint = pool.choose(now, x.tried)
     if endpoint is None:
         _wait(x, pool, now)
@@ -31,7 +32,9 @@ def attempt(x: State, now: Instant) -> None:
 
 
 def _wait(x: State, pool: Pool, now: Instant) -> None:
-    if x.phase is not Phase.QUEUE:  # else: woken, but somebody was faster; the deadline stays as it is.
+    if (
+        x.phase is not Phase.QUEUE
+    ):  # else: woken, but somebody was faster; the deadline stays as it is.
         x.enter(Phase.QUEUE, Instant(now + x.timeouts.queue_s))
     if not pool.usable():
         x.refuse(faults.POOL_UNAVAILABLE, now)
@@ -66,7 +69,8 @@ def on_opened(x: State, event: Opened, now: Instant) -> None:
 
 def _head_up(x: State) -> bytes:
     route, endpoint, request = x.route, x.endpoint, x.request
-    assert route is not None and endpoint is not None
+    assert route is not None
+    assert endpoint is not None
     rewrite = route.rewrite
     return hygiene.request_up(
         request,
@@ -98,7 +102,10 @@ def on_upstream_gone(x: State, event: UpstreamGone, now: Instant) -> None:
 def _failed(x: State, fault: Fault, now: Instant) -> None:
     """The attempt is over: go again where that is safe and affordable, else say what happened."""
     endpoint, pool, route, replay = x.endpoint, x.pool, x.route, x.replay
-    assert endpoint is not None and pool is not None and route is not None and replay is not None
+    assert endpoint is not None
+    assert pool is not None
+    assert route is not None
+    assert replay is not None
     again = may_repeat(
         fault,
         method=x.request.method,

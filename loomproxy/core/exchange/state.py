@@ -1,11 +1,12 @@
 """The state of one exchange, and the moves that every phase shares.
 
-The other modules of this package hold the handlers of the phases, as functions of a `State`; the table that says
-which event is heard where is in `loomproxy.core.exchange` itself, with the theory.
+The other modules of this package hold the handlers of the phases, as functions of a `State`; the
+table that says which event is heard where is in `loomproxy.core.exchange` itself, with the theory.
 """
 
 import enum
-from typing import Any, ClassVar, Final, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
@@ -46,11 +47,8 @@ class Phase(enum.Enum):
     DONE = "-"
 
 
-class Step(Protocol):
-    """What is done about one kind of event in one phase."""
-
-    def __call__(self, x: Any, event: Any, now: Instant, /) -> None:
-        """Change `x` and append to what it asks for."""
+Step = Callable[[Any, Any, Instant], None]  # type: ignore[explicit-any] # each event its handler
+"""What is done about one kind of event in one phase: change the state, append to `out`."""
 
 
 class State:
@@ -145,7 +143,7 @@ class State:
             self.endpoint.observe(fault, now)
 
     def refuse(self, fault: Fault, now: Instant) -> None:
-        """Answer for the upstream, the client or the policy that failed; only while no final head went down."""
+        """Answer for whoever failed; only while no final head went down."""
         self.blame(fault, now)
         self.let_go()
         self.reply(answer.refusal(fault, self.request, self.outcome.request_id), now)
@@ -170,7 +168,7 @@ class State:
         self.enter(Phase.LAST, Instant(now + self.timeouts.send_s))
 
     def cut(self, fault: Fault, now: Instant) -> None:
-        """Nothing can be said any more: end it so that nobody takes the response for a complete one."""
+        """Nothing can be said any more: end it, so that nobody takes it for complete."""
         self.blame(fault, now)
         self.let_go()
         self.finish(Fate.ABORT, now)
@@ -203,7 +201,7 @@ class State:
             self.out.append(PAUSE_DOWN if pause else RESUME_DOWN)
 
     def finish(self, fate: Fate, now: Instant) -> None:
-        """Say the last word. The client is read again: its next request, or what it still sends at a close."""
+        """Say the last word; the client is read again, for its next request or its close."""
         if self.client_paused:
             self.client_paused = False
             self.out.append(RESUME_DOWN)

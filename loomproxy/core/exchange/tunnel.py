@@ -1,4 +1,4 @@
-"""After 101: bytes that are not HTTP any more, both ways, until both sides said FIN or nothing moves."""
+"""After 101: bytes that are not HTTP any more, until both sides said FIN or nothing moves."""
 
 from typing import Final
 

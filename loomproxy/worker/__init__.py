@@ -1,0 +1,1 @@
+"""The data plane: one event loop that carries traffic, and decides nothing."""

@@ -1,0 +1,118 @@
+"""The access log: one line per exchange, written off the loop.
+
+Lines are gathered in memory and handed to the file in batches by a task of its own, through a
+thread (aiofiles), so that a slow disk or a full pipe never stops traffic. What is gathered is
+bounded: beyond `BACKLOG_BYTES_MAX` lines are lost, counted and reported, because serving comes
+first.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import aiofiles
+
+from loomproxy.core.outcome import Outcome
+from loomproxy.worker.lines import Line
+
+BACKLOG_BYTES_MAX: Final = 16 << 20
+"""What may wait for a disk that does not take it, 16 MiB: about half a second of lines at full
+speed.
+"""
+
+FLUSH_S: Final = 0.2
+"""How long a line may wait for others to join it."""
+
+RETRY_S: Final = 1.0
+"""How long to wait after the file could not be written."""
+
+
+class AccessLog:
+    """One worker's access log. `trouble` is told why writing fails, once per trouble."""
+
+    def __init__(self, path: str, line: Line, trouble: Callable[[str, int], None]) -> None:
+        self._path = path
+        self._line = line
+        self._trouble = trouble
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._wanted = asyncio.Event()  # there is something to do
+        self._closing = False
+        self._reopen = False
+        self.lost = 0  # lines, since the worker was started
+
+    def write(self, outcome: Outcome) -> None:
+        """Write down one exchange; never waits."""
+        if self._path == "off":
+            return
+        if self._bytes > BACKLOG_BYTES_MAX:
+            self.lost += 1
+            return
+        line = self._line(outcome)
+        self._lines.append(line)
+        self._bytes += len(line)
+        if len(self._lines) == 1:
+            self._wanted.set()
+
+    def reopen(self) -> None:
+        """The file was renamed: go on in a new one."""
+        self._reopen = True
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Write what is left, then `run` ends."""
+        self._closing = True
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Carry lines to the file until `close`."""
+        if self._path == "off":
+            return
+        while not self._closing or self._lines:
+            try:
+                await self._run_file()
+            except OSError as error:
+                self._trouble(str(error), self.lost)
+                if self._closing:
+                    return
+                await self._pause(RETRY_S)
+
+    async def _run_file(self) -> None:
+        """Write to one opening of the file, until it shall be reopened."""
+        self._reopen = False
+        async with self._opened() as file:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                if not self._closing:
+                    await self._pause(FLUSH_S)
+                batch = b"".join(self._lines)
+                count = len(self._lines)
+                if batch:
+                    await file.write(batch)
+                    await file.flush()
+                    # Only now: what could not be written is still there for the next opening.
+                    del self._lines[:count]
+                    self._bytes -= len(batch)
+                if self._reopen or (self._closing and not self._lines):
+                    return
+                if self._lines:
+                    self._wanted.set()
+
+    def _opened(self) -> Any:
+        if self._path == "stdout":
+            return aiofiles.open(sys.stdout.fileno(), "ab", closefd=False)
+        return aiofiles.open(self._path, "ab")
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not when we are closing or reopening."""
+        loop = asyncio.get_running_loop()
+        deadline_at = loop.time() + seconds
+        while not (self._closing or self._reopen):
+            try:
+                async with asyncio.timeout_at(deadline_at):
+                    await self._wanted.wait()
+            except TimeoutError:
+                return
+            self._wanted.clear()

@@ -1,0 +1,287 @@
+"""One connection from a client: bytes in, bytes out, and between exchanges its patience.
+
+It thinks nothing about requests: the wire reads them, the driver carries them out. What is decided
+here is what no exchange can know, because there is none: how long a connection may be idle, how
+long a head may take, and how it closes so that the client can read its last answer (RFC 9112 §9.6).
+"""
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from loomproxy.core import fault as faults
+from loomproxy.core.command import Fate
+from loomproxy.core.event import (
+    DeadlineExpired,
+    DownstreamFull,
+    DownstreamGone,
+    DownstreamTaken,
+    RequestBroken,
+)
+from loomproxy.core.http1.wire import Refusal, RequestWire
+from loomproxy.core.hygiene import Peer
+from loomproxy.core.message import RequestHead
+from loomproxy.core.units import NEVER, Instant
+from loomproxy.worker.clock import monotonic
+from loomproxy.worker.driver import Driver
+from loomproxy.worker.upstream import NO_TRANSPORT
+
+if TYPE_CHECKING:
+    from loomproxy.worker.listener import ListenerAt
+
+PIPELINED_BYTES_MAX: Final = 64 << 10
+"""What a client may send ahead of its answers before it is not read any more."""
+
+LINGER_S: Final = 2.0
+"""How long a closed connection still takes what the client sends. nginx waits 5 s for each piece,
+30 s in all.
+"""
+
+LINGER_BYTES_MAX: Final = 4 << 20
+"""How much of it is taken. Beyond it the client may lose the answer to a request it should not have
+sent.
+"""
+
+DRAIN_IDLE_S: Final = 1.0
+"""How long an idle connection of a draining worker may still bring a request; its answer says
+close.
+"""
+
+RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: close sends RST (socket(7))."""
+
+
+class Downstream(asyncio.Protocol):
+    """One connection from a client."""
+
+    __slots__ = (
+        "_at",
+        "_driver",
+        "_held_back",
+        "_lingered_bytes",
+        "_lingering",
+        "_pumping",
+        "_reading_paused",
+        "_requests",
+        "_transport",
+        "deadline_at",
+        "full",
+        "peer",
+        "scheduled_at",
+        "wire",
+    )
+
+    def __init__(self, at: "ListenerAt") -> None:
+        self._at = at
+        self._transport: asyncio.Transport = NO_TRANSPORT
+        self._driver = Driver(at.services, self)
+        self.wire = RequestWire(at.services.world.snapshot.limits)
+        self.peer: Peer = at.nobody
+        self.full = False  # the client has not taken all that was sent
+        self.deadline_at: Instant = NEVER
+        self.scheduled_at: Instant = NEVER
+        self._requests = 0
+        self._pumping = False
+        self._reading_paused = False  # the exchange wants it so
+        self._held_back = False  # the client sent too far ahead
+        self._lingering = False
+        self._lingered_bytes = 0
+
+    # --- from the event loop ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there. What the kernel does not take at once means: full."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+        self.peer = self._at.peer_of(self._transport)
+        self._at.opened(self, self._driver)
+        self.set_deadline(Instant(monotonic() + self._at.listener.head_timeout_s))
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        if self._lingering:
+            self._swallow(len(data))
+            return
+        driver = self._driver
+        if driver.tunnel:
+            driver.tunnel_data(data, from_downstream=True)
+            return
+        fresh = driver.exchange is None and self.wire.idle
+        self.wire.receive(data)
+        self._pump()
+        if driver.exchange is None:
+            if fresh and not self.wire.idle and not self._lingering:
+                self.set_deadline(Instant(monotonic() + self._at.listener.head_timeout_s))
+        elif self.wire.buffered > PIPELINED_BYTES_MAX:
+            self._hold_back(on=True)
+
+    def eof_received(self) -> bool:
+        """The client sends no more; True keeps the way down open."""
+        driver = self._driver
+        if driver.tunnel:
+            driver.fin(from_downstream=True)
+            return not self._transport.is_closing()
+        if driver.exchange is None or self._lingering:
+            return False
+        if self._at.listener.client_half_close == "abort":
+            driver.tell(DownstreamGone())
+            return False
+        self.wire.receive(b"")
+        self._pump()
+        if driver.exchange is not None:
+            driver.fin(from_downstream=True)
+        return not self._transport.is_closing()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """It is over."""
+        self.deadline_at = NEVER
+        if self._driver.exchange is not None:
+            self._driver.tell(DownstreamGone())
+        self._at.closed(self, self._driver)
+
+    def pause_writing(self) -> None:
+        """The client does not take more now."""
+        self.full = True
+        if self._driver.exchange is not None:
+            self._driver.tell(DOWNSTREAM_FULL)
+
+    def resume_writing(self) -> None:
+        """The client has taken it all."""
+        self.full = False
+        if self._driver.exchange is not None:
+            self._driver.tell(DOWNSTREAM_TAKEN)
+
+    # --- from the driver --------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; what the kernel does not take is held, and `full` says so."""
+        self._transport.write(data)
+
+    def write_eof(self) -> None:
+        """Send FIN after what was written."""
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def read(self, *, paused: bool) -> None:
+        """Stop or go on reading, because the exchange says so."""
+        self._reading_paused = paused
+        self._apply_pause()
+
+    def set_deadline(self, at: Instant) -> None:
+        """Be told at `at`."""
+        self.deadline_at = at
+        if at < self.scheduled_at:
+            self._at.services.wheel.schedule(self)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.deadline_at = NEVER
+        driver = self._driver
+        if driver.exchange is not None:
+            driver.tell(DeadlineExpired())
+        elif self._lingering or self.wire.idle:
+            self._transport.abort()
+        else:
+            driver.begin(RequestBroken(faults.CLIENT_HEAD_TIMEOUT), may_keep=False)
+
+    def settle(self, fate: Fate) -> None:
+        """The exchange is over; what becomes of the connection."""
+        if fate is Fate.KEEP:
+            self.wire.next_message()
+            draining = self._at.services.world.draining
+            wait_s = DRAIN_IDLE_S if draining else self._at.listener.idle_timeout_s
+            self.set_deadline(Instant(monotonic() + wait_s))
+            self._hold_back(on=False)
+            self._pump()
+        elif fate is Fate.CLOSE:
+            self._close()
+        else:
+            self.reset()
+
+    def reset(self) -> None:
+        """End it so that nobody takes what came for complete, even where only the end tells."""
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is not None and not self._transport.is_closing() and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._transport.abort()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is going on: no exchange, no half of a head."""
+        return self._driver.exchange is None and self.wire.idle
+
+    def hurry(self) -> None:
+        """The worker drains: if idle, stay a moment for the request that may be on its way."""
+        if self.idle and not self._lingering:
+            self.set_deadline(Instant(monotonic() + DRAIN_IDLE_S))
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Tell the driver what the wire reads, as far as it reads; one message at a time."""
+        if self._pumping:
+            return
+        self._pumping = True
+        driver, wire = self._driver, self.wire
+        while not (driver.tunnel or self._lingering or self._transport.is_closing()):
+            thing = wire.poll()
+            if thing is None:
+                break
+            self._take(thing)
+        self._pumping = False
+
+    def _take(self, thing: Any) -> None:
+        driver = self._driver
+        if type(thing) is RequestHead:
+            self._requests += 1
+            driver.begin(thing, may_keep=self._requests < self._at.listener.keepalive_requests_max)
+            return
+        if type(thing) is Refusal:
+            self._at.refused(self.peer, thing)
+            thing = RequestBroken(thing.fault)
+        if driver.exchange is not None:
+            driver.tell(thing)
+        elif type(thing) is RequestBroken:
+            driver.begin(thing, may_keep=False)
+
+    def _close(self) -> None:
+        """Close in order.
+
+        If the client may still be sending, read on for a while: data that nobody reads would make
+        the kernel reset the connection, and the client could lose its answer.
+        """
+        if self._transport.is_closing():
+            return
+        if self._driver.request_read and not self.wire.buffered:
+            self._transport.close()
+            return
+        self._lingering = True
+        self.write_eof()
+        self.read(paused=False)
+        self._hold_back(on=False)
+        self.set_deadline(Instant(monotonic() + LINGER_S))
+
+    def _swallow(self, size: int) -> None:
+        self._lingered_bytes += size
+        if self._lingered_bytes > LINGER_BYTES_MAX:
+            self._transport.abort()
+
+    def _hold_back(self, *, on: bool) -> None:
+        if on is not self._held_back:
+            self._held_back = on
+            self._apply_pause()
+
+    def _apply_pause(self) -> None:
+        if self._transport.is_closing():
+            return
+        paused = self._reading_paused or self._held_back
+        if paused is self._transport.is_reading():
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+
+DOWNSTREAM_FULL: Final = DownstreamFull()
+DOWNSTREAM_TAKEN: Final = DownstreamTaken()

@@ -1,0 +1,363 @@
+"""Performs what exchanges ask for, and tells them what happened.
+
+A driver belongs to one downstream connection and lives as long; its exchanges come one after the
+other. What happens while commands are being performed (a write that fills a buffer, an idle
+connection that is there at once) is put into the inbox and told after them, so that an exchange is
+never asked while it is answering. What is sent in one turn leaves in one write for each side.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from loomproxy.core import command as c
+from loomproxy.core import event as e
+from loomproxy.core import fault as faults
+from loomproxy.core.endpoint import Endpoint
+from loomproxy.core.exchange import Exchange, Phase
+from loomproxy.core.http1.wire import Refusal
+from loomproxy.core.message import RequestHead
+from loomproxy.core.pool import Ticket
+from loomproxy.core.units import Instant
+from loomproxy.worker.clock import monotonic
+from loomproxy.worker.services import Services
+from loomproxy.worker.upstream import Upstream
+
+if TYPE_CHECKING:
+    from loomproxy.worker.downstream import Downstream
+
+LOG: Final = logging.getLogger("loomproxy.worker")
+
+
+class Driver:
+    """Hands and ears of the exchanges of one downstream connection."""
+
+    __slots__ = (
+        "_busy",
+        "_down_out",
+        "_downstream",
+        "_inbox",
+        "_opening",
+        "_services",
+        "_settled",
+        "_up_out",
+        "_upstream",
+        "exchange",
+        "request_read",
+        "tunnel",
+    )
+
+    def __init__(self, services: Services, downstream: "Downstream") -> None:
+        self._services = services
+        self._downstream = downstream
+        self.exchange: Exchange | None = None
+        self.tunnel = False
+        self.request_read = False  # of the exchange that finished last: to its end
+        self._upstream: Upstream | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._inbox: deque[e.Event] = deque()
+        self._busy = False
+        self._down_out: list[bytes] = []
+        self._up_out: list[bytes] = []
+        self._settled: c.Fate | None = None
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def begin(self, event: "RequestHead | e.RequestBroken", *, may_keep: bool) -> None:
+        """A request came, or what should have been one."""
+        services = self._services
+        services.in_flight += 1
+        self.exchange = exchange = Exchange(
+            services.world, self._downstream.peer, fresh_id=services.fresh_id(), may_keep=may_keep
+        )
+        exchange.owner = self
+        self.tell(event)
+
+    def tell(self, event: e.Event) -> None:
+        """Let the exchange know, and do what it asks for."""
+        self._inbox.append(event)
+        if not self._busy:
+            self._work()
+
+    def read_upstream(self) -> None:
+        """The upstream connection brought bytes: tell what they mean, as long as we hold it."""
+        upstream = self._upstream
+        while upstream is not None:
+            thing = upstream.wire.poll()
+            if thing is None:
+                return
+            if isinstance(thing, Refusal):
+                LOG.info(
+                    "upstream refused endpoint=%s detail=%r", upstream.endpoint.name, thing.detail
+                )
+                self.tell(e.UpstreamGone(thing.fault))
+                return
+            self.tell(thing)
+            upstream = self._upstream
+
+    def upstream_lost(self) -> None:
+        """The upstream connection is gone."""
+        upstream = self._upstream
+        if upstream is None:
+            return
+        if not self.tunnel:
+            upstream.wire.receive(b"")
+            self.read_upstream()
+        if self._upstream is upstream:
+            self.tell(
+                e.UpstreamGone(faults.UPSTREAM_CUT if self.tunnel else faults.UPSTREAM_CLOSED)
+            )
+
+    def tunnel_data(self, data: bytes, *, from_downstream: bool) -> None:
+        """Bytes of a tunnel."""
+        self.tell(e.TunnelData(data, from_downstream))
+
+    def fin(self, *, from_downstream: bool) -> None:
+        """One side says no more, yet listens."""
+        self.tell(e.HalfClosed(from_downstream))
+
+    def upstream_full(self) -> None:
+        """The upstream connection does not take more."""
+        self.tell(UPSTREAM_FULL)
+
+    def upstream_taken(self) -> None:
+        """The upstream connection has taken everything."""
+        self.tell(UPSTREAM_TAKEN)
+
+    # --- one turn ---------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        self._busy = True
+        try:
+            self._turn()
+        except Exception:
+            LOG.exception("internal error in an exchange; its connection is closed")
+            self._give_up()
+        finally:
+            self._busy = False
+        settled = self._settled
+        if settled is not None:
+            self._settled = None
+            self._downstream.settle(settled)
+
+    def _turn(self) -> None:
+        inbox = self._inbox
+        now = Instant(monotonic())
+        while True:
+            while inbox:
+                event = inbox.popleft()
+                exchange = self.exchange
+                if exchange is None:
+                    continue  # It is over; this came late.
+                for command in exchange.handle(event, now):
+                    PERFORM[type(command)](self, command)
+            self._flush()
+            exchange = self.exchange
+            if exchange is not None and exchange.phase is Phase.LAST and not self._downstream.full:
+                inbox.append(DOWNSTREAM_TAKEN)
+            if not inbox:
+                return
+
+    def _flush(self) -> None:
+        """Write what this turn sends: one write for each side."""
+        if self._up_out:
+            upstream = self._upstream
+            if upstream is not None:
+                upstream.transport.write(b"".join(self._up_out))
+            self._up_out.clear()
+        if self._down_out:
+            self._downstream.write(b"".join(self._down_out))
+            self._down_out.clear()
+
+    def _give_up(self) -> None:
+        """Our own bug: leave nothing held, and let the client see that its answer is cut."""
+        self._inbox.clear()
+        self._down_out.clear()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.out = []
+            exchange.blame(faults.INTERNAL_ERROR, Instant(monotonic()))
+            exchange.let_go()
+            self._services.record(exchange.outcome)
+        self.perform_release(c.Release(reusable=False))
+        self._settled = c.Fate.ABORT
+
+    # --- what is asked for ------------------------------------------------------------------------
+
+    def perform_open(self, command: c.Open) -> None:
+        """Take an idle connection, or open one."""
+        if not command.fresh:
+            upstream = self._services.keepalive.take(command.endpoint)
+            if upstream is not None:
+                self._hold(upstream)
+                self._inbox.append(e.Opened(command.ask, reused=True))
+                return
+        self._opening = self._services.spawn(self._connect(command.ask, command.endpoint))
+
+    async def _connect(self, ask: int, endpoint: Endpoint) -> None:
+        upstream = Upstream(
+            endpoint, self._services.world.snapshot.limits, self._services.keepalive
+        )
+        address, loop = endpoint.spec.address, self._services.loop
+        try:
+            if address.path:
+                await loop.create_unix_connection(lambda: upstream, address.path)
+            else:
+                await loop.create_connection(lambda: upstream, address.host, address.port)
+        except OSError as error:
+            LOG.info("connect failed endpoint=%s error=%r", endpoint.name, str(error))
+            self._opening = None
+            self.tell(e.OpenFailed(ask, faults.CONNECT_FAILED))
+            return
+        except asyncio.CancelledError:
+            upstream.close()
+            raise
+        self._opening = None
+        self._hold(upstream)
+        self.tell(e.Opened(ask, reused=False))
+
+    def _hold(self, upstream: Upstream) -> None:
+        assert self._upstream is None, "two upstreams held"
+        assert self.exchange is not None, "an upstream for nobody"
+        self._upstream = upstream
+        upstream.hold(self)
+        upstream.wire.expect(self.exchange.request.method)
+
+    def perform_release(self, command: c.Release) -> None:
+        """Give the upstream connection back, or abandon its opening."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is None:
+            return
+        if not command.reusable:
+            self._up_out.clear()
+            upstream.close()
+            return
+        assert not self._up_out, "an upstream is given back that has not been sent its request"
+        upstream.driver = None
+        upstream.read(paused=False)
+        if not self._keep(upstream):
+            upstream.close()
+
+    def _keep(self, upstream: Upstream) -> bool:
+        """Hold `upstream` for reuse, if nothing speaks against it."""
+        services = self._services
+        pool = services.world.pools.get(self.exchange.outcome.pool) if self.exchange else None
+        return (
+            pool is not None
+            and upstream.wire.clean
+            and not upstream.transport.is_closing()
+            and upstream.endpoint in pool.endpoints
+            and services.keepalive.put(upstream, pool.spec.keepalive, Instant(monotonic()))
+        )
+
+    def perform_serve(self, command: c.Serve) -> None:
+        """Have the node answer."""
+        self._services.serve(self, command.ask, command.path)
+
+    def perform_send_up(self, command: c.SendUp) -> None:
+        """Bytes for the upstream, at the end of the turn."""
+        self._up_out.append(command.data)
+
+    def perform_send_down(self, command: "c.SendDown | c.HeadDown") -> None:
+        """Bytes for the client, at the end of the turn."""
+        self._down_out.append(command.data)
+
+    def perform_shut_up(self, _command: c.ShutUp) -> None:
+        """FIN to the upstream."""
+        self._flush()
+        if self._upstream is not None and not self._upstream.transport.is_closing():
+            self._upstream.transport.write_eof()
+
+    def perform_shut_down(self, _command: c.ShutDown) -> None:
+        """FIN to the client."""
+        self._flush()
+        self._downstream.write_eof()
+
+    def perform_pause_down(self, _command: c.PauseDown) -> None:
+        """Read no more from the client."""
+        self._downstream.read(paused=True)
+
+    def perform_resume_down(self, _command: c.ResumeDown) -> None:
+        """Read from the client again."""
+        self._downstream.read(paused=False)
+
+    def perform_pause_up(self, _command: c.PauseUp) -> None:
+        """Read no more from the upstream."""
+        if self._upstream is not None:
+            self._upstream.read(paused=True)
+
+    def perform_resume_up(self, _command: c.ResumeUp) -> None:
+        """Read from the upstream again."""
+        if self._upstream is not None:
+            self._upstream.read(paused=False)
+
+    def perform_begin_tunnel(self, _command: c.BeginTunnel) -> None:
+        """From here on both connections carry bytes; some may have come already."""
+        upstream = self._upstream
+        assert upstream is not None, "a tunnel to nobody"
+        self.tunnel = upstream.tunnel = True
+        for data, from_downstream in (
+            (upstream.wire.take_rest(), False),
+            (self._downstream.wire.take_rest(), True),
+        ):
+            if data:
+                self._inbox.append(e.TunnelData(data, from_downstream))
+
+    def perform_set_deadline(self, command: c.SetDeadline) -> None:
+        """One deadline at a time."""
+        self._downstream.set_deadline(command.at)
+
+    def perform_wake(self, command: c.Wake) -> None:
+        """Tell who waits for a slot."""
+        wake(command.ticket)
+
+    def perform_finish(self, command: c.Finish) -> None:
+        """The exchange is over; what becomes of the connection follows this turn."""
+        if command.fate is c.Fate.ABORT:
+            self._down_out.clear()
+        else:
+            self._flush()
+        assert self.exchange is not None
+        self.request_read = self.exchange.client_body_ended
+        self.exchange = None
+        self.tunnel = False
+        self._services.record(command.outcome)
+        self._settled = command.fate
+
+
+def wake(ticket: Ticket) -> None:
+    """Tell the exchange that waits with `ticket` that a slot is free."""
+    exchange = ticket.owner
+    assert isinstance(exchange, Exchange)
+    assert isinstance(exchange.owner, Driver)
+    assert exchange.owner.exchange is exchange, "an exchange left the queue without its ticket"
+    exchange.owner.tell(e.SlotFreed(ticket.ask))
+
+
+PERFORM: Final[dict[type, Any]] = {
+    c.Open: Driver.perform_open,
+    c.Serve: Driver.perform_serve,
+    c.SendUp: Driver.perform_send_up,
+    c.HeadDown: Driver.perform_send_down,
+    c.SendDown: Driver.perform_send_down,
+    c.ShutUp: Driver.perform_shut_up,
+    c.ShutDown: Driver.perform_shut_down,
+    c.PauseDown: Driver.perform_pause_down,
+    c.ResumeDown: Driver.perform_resume_down,
+    c.PauseUp: Driver.perform_pause_up,
+    c.ResumeUp: Driver.perform_resume_up,
+    c.BeginTunnel: Driver.perform_begin_tunnel,
+    c.SetDeadline: Driver.perform_set_deadline,
+    c.Release: Driver.perform_release,
+    c.Wake: Driver.perform_wake,
+    c.Finish: Driver.perform_finish,
+}
+"""How each command is performed."""
+
+DOWNSTREAM_TAKEN: Final = e.DownstreamTaken()
+UPSTREAM_FULL: Final = e.UpstreamFull()
+UPSTREAM_TAKEN: Final = e.UpstreamTaken()

@@ -1,0 +1,128 @@
+"""Accepting: one inherited socket per listener, its connections, and stopping without loss.
+
+The node owns the socket; this worker serves a duplicate of it. To stop for a while (too many
+connections) the duplicate is closed and the kernel keeps the queue; to stop for good everything the
+kernel has queued is taken first.
+"""
+
+import asyncio
+import logging
+import socket
+from typing import Final
+
+from loomproxy.config.model import Listener
+from loomproxy.core.http1.wire import Refusal
+from loomproxy.core.hygiene import Peer, is_trusted
+from loomproxy.worker.downstream import Downstream
+from loomproxy.worker.driver import Driver
+from loomproxy.worker.services import Services
+
+LOG: Final = logging.getLogger("loomproxy.worker")
+
+ACCEPTS_AT_CLOSE_MAX: Final = 65_536
+"""How many queued connections are taken when a listener closes; a backlog is never longer
+(listen(2)).
+"""
+
+
+class ListenerAt:
+    """One listener of one worker."""
+
+    def __init__(self, listener: Listener, sock: socket.socket, services: Services) -> None:
+        self.listener = listener
+        self.services = services
+        self.connections: set[Downstream] = set()
+        self._sock = sock
+        self._server: asyncio.Server | None = None
+        self._draining = False
+        self._starting: asyncio.Task[None] | None = None
+        self._port = 0 if sock.family == socket.AF_UNIX else int(sock.getsockname()[1])
+        self.nobody = Peer(b"", 0, trusted=False, local_port=self._port, listener=listener.name)
+
+    async def start(self) -> None:
+        """Accept."""
+        if self._server is None and not self._draining:
+            self._server = await self._serve(self._sock.dup())
+
+    async def _serve(self, sock: socket.socket) -> asyncio.Server:
+        loop, backlog = self.services.loop, self.listener.backlog
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(self._accepted, sock=sock, backlog=backlog)
+        return await loop.create_server(self._accepted, sock=sock, backlog=backlog)
+
+    def _accepted(self) -> Downstream:
+        return Downstream(self)
+
+    def _pause(self) -> None:
+        """Leave further connections to the kernel's queue."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            LOG.warning(
+                "listener full listener=%s connections_max=%d",
+                self.listener.name,
+                self.listener.connections_max,
+            )
+
+    async def stop(self) -> None:
+        """Accept no more; what the kernel has queued by now is served."""
+        self._draining = True
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        self._sock.settimeout(0.0)
+        for _ in range(ACCEPTS_AT_CLOSE_MAX):
+            try:
+                sock, _address = self._sock.accept()
+            except (BlockingIOError, OSError):
+                break
+            sock.settimeout(0.0)
+            await self.services.loop.connect_accepted_socket(self._accepted, sock)
+        self._sock.close()
+
+    def opened(self, downstream: Downstream, driver: Driver) -> None:
+        """A connection began."""
+        self.connections.add(downstream)
+        self.services.attach(driver)
+        if len(self.connections) >= self.listener.connections_max:
+            self._pause()
+
+    def closed(self, downstream: Downstream, driver: Driver) -> None:
+        """A connection is over."""
+        self.connections.discard(downstream)
+        self.services.forget(driver)
+        if (
+            self._server is None
+            and len(self.connections) < self.listener.connections_max
+            and not self._draining
+        ):
+            self._starting = self.services.spawn(self.start())
+
+    def hurry(self) -> None:
+        """The worker drains: idle connections get a moment for a request, then close."""
+        for downstream in self.connections:
+            downstream.hurry()
+
+    def abandon(self) -> None:
+        """End what is left."""
+        for downstream in list(self.connections):
+            downstream.reset()
+
+    def peer_of(self, transport: asyncio.Transport) -> Peer:
+        """Who is at the other end."""
+        name = transport.get_extra_info("peername")
+        if not isinstance(name, tuple):
+            return self.nobody
+        ip = name[0].encode()
+        trusted = is_trusted(ip, self.services.world.snapshot.policy.trusted)
+        return Peer(ip, name[1], trusted, local_port=self._port, listener=self.listener.name)
+
+    def refused(self, peer: Peer, refusal: Refusal) -> None:
+        """A client sent what cannot be read: a line for the operator, with what it was."""
+        LOG.info(
+            "request refused listener=%s client=%s fault=%s detail=%r",
+            self.listener.name,
+            peer.ip.decode(),
+            refusal.fault.name,
+            refusal.detail,
+        )

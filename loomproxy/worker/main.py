@@ -1,0 +1,281 @@
+"""A worker process: started by the node, told what to serve, gone when the channel ends."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvloop
+
+from loomproxy.channel import (
+    AccessLogTrouble,
+    Channel,
+    Drain,
+    Drained,
+    Force,
+    Ping,
+    Pong,
+    Publish,
+    Published,
+    Ready,
+    Refused,
+    ReopenLogs,
+    ServiceAnswer,
+    ServiceAsk,
+    Start,
+    Stats,
+    StatsPlease,
+    ToWorker,
+    worker_end,
+)
+from loomproxy.config.compile import compile_snapshot
+from loomproxy.config.model import Config
+from loomproxy.core.event import Answered, DrainExpired
+from loomproxy.core.units import Instant
+from loomproxy.core.wheel import TICK_S
+from loomproxy.core.world import World
+from loomproxy.worker.accesslog import AccessLog
+from loomproxy.worker.clock import monotonic
+from loomproxy.worker.driver import wake
+from loomproxy.worker.lines import line_for, refresh_clock
+from loomproxy.worker.listener import ListenerAt
+from loomproxy.worker.probes import Probes
+from loomproxy.worker.services import Services
+from loomproxy.worker.status import pool_statuses
+
+LOG: Final = logging.getLogger("loomproxy.worker")
+
+FORCED_EXIT: Final = 3
+"""Exit status of a worker whose node is gone."""
+
+LAST_WORDS_S: Final = 1.0
+"""After the drain deadline: how long the last answers may take to leave."""
+
+
+def run(fd: int) -> None:
+    """Be a worker on the channel at descriptor `fd`; returns when it has drained."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="level=%(levelname)s logger=%(name)s %(message)s",
+    )
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C goes to the whole group; the node decides.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(socket.socket(fileno=fd)))
+
+
+async def _run(sock: socket.socket) -> None:
+    await Worker(sock).run()
+
+
+class Worker:
+    """One worker from `Start` to `Drained`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(0.0)
+        self._sock = sock
+        self._channel: Channel[ToWorker] | None = None
+        self._start: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
+        self._services: Services | None = None
+        self._listeners: list[ListenerAt] = []
+        self._access_log: AccessLog | None = None
+        self._probes: Probes | None = None
+        self._config: Config | None = None
+        self._revision = 0
+        self._drain_s: float | None = None
+        self._leaving = asyncio.Event()  # drain, or be gone
+        self._lag_s = 0.0
+        self._ticked_at = 0.0
+        self._hears: dict[type, Callable[[Any], None]] = {
+            Start: self._start.set_result,
+            Publish: self._publish,
+            Drain: self._begin_drain,
+            Force: self._force,
+            Ping: self._pong,
+            StatsPlease: self._stats,
+            ReopenLogs: self._reopen,
+            ServiceAnswer: self._served,
+        }
+
+    async def run(self) -> None:
+        """Serve until drained."""
+        self._channel = await worker_end(self._sock, self._hear, self._node_gone)
+        start = await self._start
+        self._config = start.config
+        async with asyncio.TaskGroup() as group:
+            services = self._set_up(start, group)
+            for listener in self._listeners:
+                await listener.start()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._drain_by_signal)
+            self._say(Ready(start.slot, os.getpid()))
+            gc.collect()
+            gc.freeze()  # What lives since the start lives to the end: no need to look at it again.
+            await self._leaving.wait()
+            await self._drain(services)
+        self._say(Drained())
+        self._channel.close()
+
+    def _set_up(self, start: Start, group: asyncio.TaskGroup) -> Services:
+        config = start.config
+        self._revision = start.revision
+        world = World(compile_snapshot(config, start.revision))
+        log = config.static.access_log
+        self._access_log = AccessLog(log.path, line_for(log.format), self._log_trouble)
+        group.create_task(self._access_log.run())
+        self._services = services = Services(world, group, self._access_log, self._ask_node)
+        by_name = {listener.name: listener for listener in config.static.listeners}
+        self._listeners = [
+            ListenerAt(by_name[at.name], socket.socket(fileno=at.fd), services)
+            for at in start.listeners
+        ]
+        self._probes = Probes(services)
+        self._probes.follow(world)
+        self._tick()
+        return services
+
+    # --- what the node says -----------------------------------------------------------------------
+
+    def _hear(self, message: ToWorker) -> None:
+        self._hears[type(message)](message)
+
+    def _say(self, message: Any) -> None:
+        assert self._channel is not None
+        self._channel.send(message)
+
+    def _node_gone(self, why: str) -> None:
+        """Without its node a worker has no readiness, no metrics and nobody to replace it."""
+        if self._leaving.is_set() and not why:
+            return
+        LOG.error("the node is gone reason=%r", why or "closed")
+        os._exit(FORCED_EXIT)
+
+    def _publish(self, message: Publish) -> None:
+        services, config = self._services, self._config
+        assert services is not None
+        assert config is not None
+        assert self._probes is not None
+        try:
+            snapshot = compile_snapshot(Config(config.static, message.dynamic), message.revision)
+        except ValueError as error:  # The node compiled it before: only a bug of ours comes here.
+            self._say(Refused(message.revision, str(error)))
+            return
+        services.keepalive.close(services.world.publish(snapshot))
+        self._probes.follow(services.world)
+        self._revision = message.revision
+        self._say(Published(message.revision))
+
+    def _begin_drain(self, message: Drain) -> None:
+        self._drain_s = message.deadline_s
+        self._leaving.set()
+
+    def _drain_by_signal(self) -> None:
+        config = self._config
+        assert config is not None
+        self._begin_drain(Drain(config.static.node.drain.deadline_s))
+
+    def _force(self, _message: Force) -> None:
+        self._drain_s = 0.0
+        self._leaving.set()
+        self._end_exchanges()
+
+    def _pong(self, message: Ping) -> None:
+        services = self._services
+        if services is None:
+            return
+        tally = services.tally
+        tally.access_log_dropped = self._access_log.lost if self._access_log else 0
+        tally.connections_downstream = len(services.drivers)
+        tally.connections_upstream = services.upstreams
+        tally.in_flight = services.in_flight
+        self._say(
+            Pong(
+                message.number,
+                self._lag_s,
+                services.tally,
+                len(services.drivers),
+                services.in_flight,
+            )
+        )
+        self._lag_s = 0.0
+
+    def _stats(self, message: StatsPlease) -> None:
+        services = self._services
+        if services is not None:
+            pools = pool_statuses(services, Instant(monotonic()))
+            self._say(Stats(message.number, self._revision, pools))
+
+    def _reopen(self, _message: ReopenLogs) -> None:
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    def _served(self, message: ServiceAnswer) -> None:
+        assert self._services is not None
+        asker = self._services.served(message.ask)
+        if asker is not None:
+            driver, ask = asker
+            driver.tell(Answered(ask, message.status, message.content_type, message.body))
+
+    # --- what the worker does by itself -----------------------------------------------------------
+
+    def _ask_node(self, number: int, path: bytes) -> None:
+        self._say(ServiceAsk(number, path))
+
+    def _log_trouble(self, reason: str, lines_lost: int) -> None:
+        LOG.error("access log reason=%r lines_lost=%d", reason, lines_lost)
+        self._say(AccessLogTrouble(reason, lines_lost))
+
+    def _tick(self) -> None:
+        """Look at the deadlines, and at how late we are."""
+        services = self._services
+        assert services is not None
+        now = monotonic()
+        if self._ticked_at:
+            self._lag_s = max(self._lag_s, now - self._ticked_at - TICK_S)
+        self._ticked_at = now
+        refresh_clock()
+        for entry in services.wheel.expired(Instant(now)):
+            entry.expire()
+        for pool in services.world.pools.values():
+            for ticket in pool.wake(Instant(now)):
+                wake(ticket)
+        services.loop.call_later(TICK_S, self._tick)
+
+    async def _drain(self, services: Services) -> None:
+        """Stop accepting, let exchanges finish, end what is left, write the last lines."""
+        deadline_at = services.loop.time() + (self._drain_s or 0.0)
+        services.world.draining = True
+        for listener in self._listeners:
+            await listener.stop()
+            listener.hurry()
+        await self._until_empty(services, deadline_at)
+        self._end_exchanges()
+        await self._until_empty(services, services.loop.time() + LAST_WORDS_S)
+        for listener in self._listeners:
+            listener.abandon()
+        services.keepalive.close()
+        assert self._probes is not None
+        assert self._access_log is not None
+        self._probes.stop()
+        self._access_log.close()
+
+    async def _until_empty(self, services: Services, deadline_at: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline_at):
+                await services.empty.wait()
+        except TimeoutError:
+            pass
+
+    def _end_exchanges(self) -> None:
+        if self._services is not None:
+            for driver in list(self._services.drivers):
+                if driver.exchange is not None:
+                    driver.tell(DrainExpired())

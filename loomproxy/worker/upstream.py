@@ -1,0 +1,135 @@
+"""One connection to an endpoint: bytes in, bytes out, and who holds it.
+
+It thinks nothing: while an exchange holds it, what arrives is read by the wire and told to the
+driver; while it is idle, anything that arrives makes it useless.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+
+from loomproxy.core.endpoint import Endpoint
+from loomproxy.core.http1.wire import Limits, ResponseWire
+from loomproxy.core.units import NEVER, Instant
+from loomproxy.worker.keepalive import Keepalive
+
+if TYPE_CHECKING:
+    from loomproxy.worker.driver import Driver
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to an endpoint."""
+
+    __slots__ = (
+        "_keepalive",
+        "_paused",
+        "deadline_at",
+        "driver",
+        "endpoint",
+        "exchanges",
+        "scheduled_at",
+        "transport",
+        "tunnel",
+        "wire",
+    )
+
+    def __init__(self, endpoint: Endpoint, limits: Limits, keepalive: Keepalive) -> None:
+        self.endpoint = endpoint
+        self.wire = ResponseWire(limits)
+        self.driver: Driver | None = None  # who holds it; None: nobody
+        self.exchanges = 0
+        self.tunnel = False
+        self.transport: asyncio.Transport = NO_TRANSPORT
+        self.deadline_at: Instant = NEVER  # when idle: to be closed then
+        self.scheduled_at: Instant = NEVER
+        self._keepalive = keepalive
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there. What the kernel does not take at once means: full."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=0)
+
+    def data_received(self, data: bytes) -> None:
+        """Tell the holder."""
+        driver = self.driver
+        if driver is None:
+            self._useless()
+        elif self.tunnel:
+            driver.tunnel_data(data, from_downstream=False)
+        else:
+            self.wire.receive(data)
+            driver.read_upstream()
+
+    def eof_received(self) -> bool:
+        """The upstream says no more. True keeps our direction open, for tunnels."""
+        driver = self.driver
+        if driver is None:
+            self._useless()
+        elif self.tunnel:
+            driver.fin(from_downstream=False)
+            return True
+        else:
+            self.wire.receive(b"")
+            driver.read_upstream()
+        return False
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """It is over."""
+        driver = self.driver
+        if driver is None:
+            self._keepalive.remove(self)
+        else:
+            driver.upstream_lost()
+
+    def pause_writing(self) -> None:
+        """The upstream does not take more now."""
+        if self.driver is not None:
+            self.driver.upstream_full()
+
+    def resume_writing(self) -> None:
+        """The upstream has taken it all."""
+        if self.driver is not None:
+            self.driver.upstream_taken()
+
+    def hold(self, driver: "Driver") -> None:
+        """An exchange takes the connection."""
+        self.driver = driver
+        self.deadline_at = NEVER
+        self.exchanges += 1
+
+    def read(self, *, paused: bool) -> None:
+        """Stop or go on reading; asking twice does nothing."""
+        if paused is not self._paused and not self.transport.is_closing():
+            self._paused = paused
+            if paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def expire(self) -> None:
+        """It has been idle for too long."""
+        if self.driver is None:
+            self._useless()
+
+    def close(self) -> None:
+        """End it; what the kernel has is still sent."""
+        self.driver = None
+        self.transport.abort()
+
+    def _useless(self) -> None:
+        self._keepalive.remove(self)
+        self.close()
+
+
+class _NoTransport(asyncio.Transport):
+    """Stands for the transport until there is one."""
+
+    def is_closing(self) -> bool:
+        """Nothing can be sent on it."""
+        return True
+
+    def abort(self) -> None:
+        """There is nothing to end."""
+
+
+NO_TRANSPORT: Final = _NoTransport()
