@@ -133,7 +133,7 @@ class Tally(msgspec.Struct):
         return self.series.setdefault(key, Series())
 
     def fold(self, other: "Tally") -> None:
-        """Add all that `other` counted. `other` stays as it is, and shares nothing with this one."""
+        """Add all that `other` counted. `other` stays as it is, and nothing of it is shared."""
         for key, theirs in other.series.items():
             mine = self.series.get(key)
             (self._series(*key) if mine is None else mine).add(theirs)
