@@ -6,7 +6,7 @@ published meanwhile. Nothing here changes after it was made.
 
 import msgspec
 
-from loomproxy.core.http1 import Limits
+from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.core.pool import PoolSpec
 from loomproxy.core.route import RouteTable, Timeouts
