@@ -1,13 +1,15 @@
 """Many clients at a stated, sustained rate: what locust is told to do.
 
-Every user asks at the same pace, so the rate climbs with the users and then stays: `--users` of
-them are started over the ramp, and together they ask `--request-rate` times a second. A failure is
-anything but a complete answer with the right status and length.
+Every user asks at the same mean pace, so the rate climbs with the users and then stays: `--users`
+of them are started over the ramp, and together they ask `--request-rate` times a second. A failure
+is anything but a complete answer with the right status and length.
 """
 
+import random
+import time
 from argparse import ArgumentParser
 
-from locust import FastHttpUser, constant_throughput, events, task
+from locust import FastHttpUser, events, task
 from locust.env import Environment
 
 from loadtest.workloads import BY_NAME, Workload
@@ -35,13 +37,29 @@ class Client(FastHttpUser):
     """A client that keeps its connection and mixes the workloads of `loadtest/compare`."""
 
     environment: Environment
+    next_at: float
 
-    def wait_time(self) -> float:
-        """Return how long to wait so that all users together ask at the stated rate."""
+    @property
+    def own_rate(self) -> float:
+        """How often this user asks, in requests a second."""
         options = self.environment.parsed_options
         assert options is not None, "locust runs this file only after reading its command line"
-        pause_s: float = constant_throughput(options.request_rate / options.num_users)(self)
-        return pause_s
+        rate: float = options.request_rate / options.num_users
+        return rate
+
+    def on_start(self) -> None:
+        """Begin this user's own schedule."""
+        self.next_at = time.perf_counter()
+
+    def wait_time(self) -> float:
+        """Return how long to wait for the next moment of this user's schedule, in seconds.
+
+        Moments are drawn at random around the user's own pace (a Poisson process), whatever the
+        answers took: with equal pauses, users that meet once would stay in step and arrive in
+        bursts, and we would measure locust's own queue.
+        """
+        self.next_at += random.expovariate(self.own_rate)
+        return max(0.0, self.next_at - time.perf_counter())
 
     @task(WEIGHT_SMALL)
     def small(self) -> None:
