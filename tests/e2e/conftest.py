@@ -1,36 +1,12 @@
 """The stage of the end-to-end tests: an origin and a proxy before it, shared by the plays of one file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from tests.support.caller import Caller, Response
-from tests.support.loom import Loom, Looms, Settings, looms, pool, settings, to
-from tests.support.origin import Act, Origin
-
-
-@dataclass
-class Stage:
-    """An origin, and a proxy that sends everything to it."""
-
-    origin: Origin
-    loom: Loom
-    path: str  # of this test alone
-
-    def on(self, act: Act) -> str:
-        """Have the origin play `act` for this test's path; returns the path."""
-        return self.origin.on(self.path, act)
-
-    def ask(self, act: Act | None = None, method: str = "GET", **more: object) -> Response:
-        """One request for this test's path, played by `act`."""
-        if act is not None:
-            self.on(act)
-        return self.loom.ask(self.path, method, **more)
-
-    def caller(self, **more: object) -> Caller:
-        """A new client connection."""
-        return self.loom.caller(**more)
+from tests.support.loom import Loom, Looms, looms, pool, settings, to
+from tests.support.origin import Origin
+from tests.support.stage import Stage
 
 
 @pytest.fixture(scope="session")
@@ -55,16 +31,10 @@ def origin() -> Iterator[Origin]:
 
 
 @pytest.fixture(scope="module")
-def stage_settings(request: pytest.FixtureRequest) -> Settings:
-    """What a file's shared proxy is configured with besides its pool and route; a file may define its own."""
-    return dict(getattr(request.module, "STAGE", {}))
-
-
-@pytest.fixture(scope="module")
-def shared(subject: str, stage_settings: Settings) -> Iterator[tuple[Origin, Loom]]:
-    """One origin and one proxy for all plays of a file."""
+def shared(subject: str, request: pytest.FixtureRequest) -> Iterator[tuple[Origin, Loom]]:
+    """One origin and one proxy for all plays of a file, which may configure more in `STAGE`."""
     with Origin() as origin, looms(subject) as made:
-        more = dict(stage_settings)
+        more = dict(getattr(request.module, "STAGE", {}))
         routes = [*more.pop("routes", []), to("app", name="app")]
         pools = {**more.pop("pools", {}), "app": pool(origin.url, ejection={"failures": 0})}
         loom = made.start(settings(pools=pools, routes=routes, **more))
