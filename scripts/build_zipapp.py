@@ -1,10 +1,12 @@
-"""Builds dist/loomproxy.pyz as zipapp.spec says: our sources and the locked wheels of every interpreter in one file.
+"""Builds dist/loomproxy.pyz as zipapp.spec says: ours and every interpreter's wheels in one file.
 
-The wheels of one package differ between interpreters only in their native parts, and those carry the interpreter and
-the machine in their names. So all wheels are laid over one another into one tree, and it is an error if two of them
-hold different bytes under one name. The tree is packed by shiv; `zipapp_start.py` is put in front of it.
+The wheels of one package differ between interpreters only in their native parts, and those carry
+the interpreter and the machine in their names. So all wheels are laid over one another into one
+tree, and it is an error if two of them hold different bytes under one name. The tree is packed by
+shiv; `zipapp_start.py` is put in front of it.
 
-Two builds of the same tree give the same bytes: files in sorted order, one date, one mode, nothing of this machine.
+Two builds of the same tree give the same bytes: files in sorted order, one date, one mode, nothing
+of this machine.
 """
 
 import argparse
@@ -25,7 +27,14 @@ from shiv.bootstrap.environment import Environment
 from shiv.builder import create_archive
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-DATE: Final = (1980, 1, 1, 0, 0, 0)  # The earliest that a zip can say: there is no date in the file.
+DATE: Final = (
+    1980,
+    1,
+    1,
+    0,
+    0,
+    0,
+)  # The earliest that a zip can say: there is no date in the file.
 START_MODULE: Final = "zipapp_start"
 DOWNLOAD_TIMEOUT_S: Final = 600  # For the wheels of one interpreter on one machine; about 6 MB.
 
@@ -53,14 +62,15 @@ class BuildError(Exception):
 
 
 def read_spec() -> Spec:
-    """Read zipapp.spec; raise msgspec.ValidationError, which names the key, where it is not as it should be."""
+    """Read zipapp.spec; raise msgspec.ValidationError, which names the key, where it is wrong."""
     return msgspec.toml.decode((ROOT / "zipapp.spec").read_bytes(), type=Spec)
 
 
 def wheels(spec: Spec) -> list[Path]:
-    """Return the locked wheels of all interpreters and machines, downloading what is not there yet.
+    """Return the locked wheels of all interpreters and machines; download what is not there yet.
 
-    They are kept below .cache under a name made from what they depend on, so that a second build needs no network.
+    They are kept below .cache under a name made from what they depend on, so that only the first
+    build needs the network.
     """
     lock = ROOT / spec.lock
     wanted = repr((lock.read_bytes(), spec.pythons, spec.machines, spec.platforms))
@@ -72,23 +82,40 @@ def wheels(spec: Spec) -> list[Path]:
             for python in spec.pythons:
                 for machine in spec.machines:
                     download(spec, python, machine, fresh)
-            if not kept.is_dir():  # Another build may have been faster; its wheels have the same hashes.
+            if (
+                not kept.is_dir()
+            ):  # Another build may have been faster; its wheels have the same hashes.
                 fresh.rename(kept)
     return sorted(kept.glob("*.whl"))
 
 
 def download(spec: Spec, python: str, machine: str, directory: Path) -> None:
-    """Download the wheels for one interpreter on one machine, each checked against the hash in the lock."""
+    """Download the wheels for one interpreter on one machine; their hashes must be the lock's."""
     print(f"build-zipapp: fetching the wheels of CPython {python} on {machine}", flush=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(ROOT / spec.lock)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]
+    command += [
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+        "--requirement",
+        str(ROOT / spec.lock),
+    ]
     command += ["--implementation", "cp", "--python-version", python, "--dest", str(directory)]
     for platform in spec.platforms:
         command += ["--platform", f"{platform}_{machine}"]
     if subprocess.run(command, timeout=DOWNLOAD_TIMEOUT_S, check=False).returncode != 0:
         raise BuildError(
-            f"the wheels of CPython {python} on {machine} could not be fetched; pip's words are above. "
-            f"If one of them does not exist, take {python} or {machine} out of zipapp.spec."
+            f"the wheels of CPython {python} on {machine} could not be fetched; pip's words are "
+            f"above. If one of them does not exist, take {python} or {machine} out of zipapp.spec."
         )
 
 
@@ -98,11 +125,16 @@ def lay_wheels(spec: Spec, tree: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             for info in archive.infolist():
                 if not info.is_dir() and not spec.is_left_out(info.filename):
-                    lay(tree, info.filename, native(spec, info.filename, archive.read(info)), origin=wheel.name)
+                    lay(
+                        tree,
+                        info.filename,
+                        native(spec, info.filename, archive.read(info)),
+                        origin=wheel.name,
+                    )
 
 
 def native(spec: Spec, name: str, data: bytes) -> bytes:
-    """Return what is packed for a file: native libraries without debugging symbols, anything else as it is."""
+    """Return what is packed for a file: native libraries lose their debugging symbols."""
     if name.endswith(".so") and not spec.natives_with_debug_symbols:
         return trimmed(data)
     return data
@@ -112,13 +144,17 @@ def lay(tree: Path, name: str, data: bytes, *, origin: str) -> None:
     """Put one file into the tree, refusing other bytes under a name that is taken."""
     path = tree / name
     if not path.resolve().is_relative_to(tree.resolve()):
-        raise BuildError(f"{origin}: the name {name!r} leads out of the tree. This is no sound wheel: do not use it.")
+        raise BuildError(
+            f"{origin}: the name {name!r} leads out of the tree. Do not use this wheel."
+        )
     if path.exists():
-        # The metadata of two wheels of one release may differ in the tags of the machine, which nobody reads.
+        # The metadata of two wheels of one release may differ in the tags of the machine, which
+        # nobody reads.
         if path.read_bytes() != data and ".dist-info/" not in name:
             raise BuildError(
-                f"{origin}: {name} differs from the file of that name in another wheel, so that no one tree can serve "
-                "all interpreters. Pin a release whose wheels agree, or leave the file out in zipapp.spec."
+                f"{origin}: {name} differs from the file of that name in another wheel, so that "
+                "no one tree can serve all interpreters. Pin a release whose wheels agree, or "
+                "leave the file out in zipapp.spec."
             )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +173,9 @@ def lay_sources(spec: Spec, tree: Path) -> None:
 def pack(spec: Spec, tree: Path, target: Path) -> str:
     """Pack the tree into the target and put the start in front; return the id of the content."""
     for path in tree.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # The umask of whoever builds must not show in the file.
+        path.chmod(
+            0o755 if path.is_dir() else 0o644
+        )  # The umask of whoever builds must not show in the file.
     environment = Environment(
         built_at="{}-{:02}-{:02} {:02}:{:02}:{:02}".format(*DATE),
         shiv_version=shiv_version,
@@ -145,8 +183,10 @@ def pack(spec: Spec, tree: Path, target: Path) -> str:
         reproducible=True,
         entry_point=spec.entry_point,
     )
-    create_archive([tree], target, spec.shebang, f"{START_MODULE}:main", environment, compressed=True)
-    build_id = environment.build_id
+    create_archive(
+        [tree], target, spec.shebang, f"{START_MODULE}:main", environment, compressed=True
+    )
+    build_id: str | None = environment.build_id
     assert build_id is not None, "shiv names every build after the hash of its content"
     start = (ROOT / "scripts" / f"{START_MODULE}.py").read_text()
     for placeholder, value in (
@@ -162,7 +202,7 @@ def pack(spec: Spec, tree: Path, target: Path) -> str:
 
 
 def build(target: Path) -> str:
-    """Build the file and return the id of its content; the target changes in one step, and only on success."""
+    """Build the file and return the id of its content; the target is replaced only on success."""
     spec = read_spec()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="loomproxy-build-", dir=target.parent) as temporary:
@@ -187,7 +227,9 @@ def main() -> int:
         print(f"build-zipapp: {problem}", file=sys.stderr)
         return 1
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, content {build_id[:16]}, sha256 {digest}")
+    print(
+        f"{target}: {target.stat().st_size / 1e6:.1f} MB, content {build_id[:16]}, sha256 {digest}"
+    )
     return 0
 
 

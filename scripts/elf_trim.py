@@ -1,10 +1,11 @@
 """Takes from an ELF library what no loader ever looks at: everything behind its last segment.
 
-The dynamic loader reads the ELF header, the program headers and the segments that these name. Sections, debugging
-symbols among them, are for linkers and debuggers, and lie behind the segments in libraries as compilers write them.
-Cutting the file there, and saying in the header that there are no sections, needs no tool of the target machine, so
-that a library for aarch64 can be trimmed anywhere, to the same bytes. Source: System V ABI, "Object Files" and
-"Program Loading"; the header's layout is that of ELF64, little-endian.
+The dynamic loader reads the ELF header, the program headers and the segments that these name.
+Sections, debugging symbols among them, are for linkers and debuggers, and lie behind the segments
+in libraries as compilers write them. Cutting the file there, and saying in the header that there
+are no sections, needs no tool of the target machine, so that a library for aarch64 can be trimmed
+anywhere, to the same bytes. Source: System V ABI, "Object Files" and "Program Loading"; the
+header's layout is that of ELF64, little-endian.
 """
 
 import struct
@@ -16,9 +17,10 @@ _ELF64_LITTLE_ENDIAN: Final = b"\x7fELF\x02\x01"
 
 
 def trimmed(library: bytes) -> bytes:
-    """Return the library without what lies behind its last segment; anything but ELF64 comes back as it is.
+    """Return the library without what lies behind its last segment.
 
-    A library whose segments reach to the end of the file only loses the mention of its sections.
+    What is not ELF64 comes back as it is; a library whose segments reach to the end of the file
+    only loses the mention of its sections.
     """
     if not library.startswith(_ELF64_LITTLE_ENDIAN):
         return library

@@ -1,9 +1,10 @@
-"""The first code that runs in loomproxy.pyz: finds the unpacked files, or unpacks them, then starts loomproxy.
+"""The first code that runs in loomproxy.pyz: finds or makes the unpacked files and starts from them.
 
-Native libraries cannot be loaded from inside a zip, and workers are started by name from real directories, so the
-content is unpacked once into a directory named after the hash of that content. Who finds it there starts from it;
-nobody ever changes it. Two first starts at once take turns, and a half-done unpacking is never seen, because it
-gets its name last. The unpacking itself is shiv's, which built the file.
+Native libraries cannot be loaded from inside a zip, and workers are started by name from real
+directories, so the content is unpacked once into a directory named after the hash of that content.
+Who finds it there starts from it; nobody ever changes it. Two first starts at once take turns, and
+a half-done unpacking is never seen, because it gets its name last. The unpacking itself is shiv's,
+which built the file.
 
 This file must be readable by every Python 3, so that an old one can say that it is too old.
 """
@@ -24,13 +25,25 @@ def refuse(problem):
     sys.exit(2)
 
 
+def interpreter_kind():
+    """Return the interpreter's name, as Python 2 and 3 both know it."""
+    return importlib.import_module("platform").python_implementation()
+
+
 def check_interpreter():
     """Refuse an interpreter whose native parts are not in the file."""
     version = "%d.%d" % sys.version_info[:2]
-    if version not in PYTHONS.split() or sys.implementation.name != "cpython":
+    kind = interpreter_kind()
+    if version not in PYTHONS.split() or kind != "CPython":
         refuse(
             "this is %s %s, and the file has native parts for CPython %s. Start it with one of those: python%s %s"
-            % (sys.implementation.name, version, ", ".join(PYTHONS.split()), PYTHONS.split()[0], sys.argv[0])
+            % (
+                kind,
+                version,
+                ", ".join(PYTHONS.split()),
+                PYTHONS.split(None, 1)[0],
+                sys.argv[0],
+            )
         )
 
 
@@ -52,7 +65,8 @@ def candidates():
         base = os.path.join(os.path.expanduser("~"), ".cache")
     if os.path.isabs(base):
         found.append(os.path.realpath(os.path.join(base, "loomproxy")))
-    # A service's user often has no home. This name can be guessed, so links are not followed and the owner counts.
+    # A service's user often has no home. This name can be guessed, so links are not followed and
+    # the owner counts.
     found.append(os.path.join(os.environ.get("TMPDIR") or "/tmp", "loomproxy-%d" % os.geteuid()))
     return found
 

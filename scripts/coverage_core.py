@@ -1,0 +1,94 @@
+"""Runs each core module's own tests and holds the module to full branch coverage by them alone.
+
+A line that only another module's tests reach is a line whose own tests nobody would see fail.
+Modules that share their tests are measured in one run, and two runs go at a time.
+"""
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+from core_tests import CORE, core_modules, own_tests
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+RUNS_AT_ONCE: Final = (
+    2  # More only pays on machines with more cores than a test machine usually has.
+)
+RUN_TIMEOUT_S: Final = 300  # For the tests of one module, which take seconds.
+
+
+def measure(tests: tuple[Path, ...], modules: list[Path]) -> list[str]:
+    """Run some tests; return what they leave uncovered of the modules, in words."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "coverage.json"
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--quiet",
+            "--no-header",
+            "-p",
+            "no:cacheprovider",
+        ]
+        command += [
+            f"--cov={CORE}",
+            "--cov-branch",
+            f"--cov-report=json:{report}",
+            *map(str, tests),
+        ]
+        environment = os.environ | {"COVERAGE_FILE": f"{directory}/data", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode != 0 or not report.exists():
+            return [f"the tests {' '.join(map(str, tests))} failed:\n{done.stdout}{done.stderr}"]
+        files = json.loads(report.read_text())["files"]
+    return [gap for module in modules for gap in gaps(module, files.get(str(module)))]
+
+
+def gaps(module: Path, measured: dict[str, Any] | None) -> list[str]:
+    """Return the lines and branches of one module that were not run, in words."""
+    if measured is None:
+        return [f"{module}: its tests never import it"]
+    lines = [f"{module}:{line} is never run by its own tests" for line in measured["missing_lines"]]
+    missing = set(measured["missing_lines"])
+    branches = [
+        f"{module}:{start} never goes to {f'line {end}' if end > 0 else 'its end'} in its own tests"
+        for start, end in measured["missing_branches"]
+        if start not in missing
+    ]
+    return lines + branches
+
+
+def main() -> int:
+    """Measure every core module; 0 when each is covered by its own tests."""
+    groups: dict[tuple[Path, ...], list[Path]] = defaultdict(list)
+    for module in core_modules(ROOT):
+        groups[tuple(own_tests(ROOT, module))].append(module)
+    problems = [f"{module}: has no test file" for module in groups.pop((), [])]
+    with concurrent.futures.ThreadPoolExecutor(RUNS_AT_ONCE) as runs:
+        for found in runs.map(measure, groups.keys(), groups.values()):
+            problems += found
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    modules = sum(map(len, groups.values()))
+    print(
+        f"coverage of core: {modules} modules by {len(groups)} sets of tests, {len(problems)} gaps"
+    )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
