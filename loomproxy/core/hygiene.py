@@ -532,6 +532,7 @@ def local_response(  # noqa: PLR0913 - each of them shows in the head
 
 
 def phrase(status: int) -> bytes:
+    """The reason phrase of a registered status, else b""."""
     """The reason phrase that goes with `status`; b"" for one without a name."""
     try:
         return http.HTTPStatus(status).phrase.encode()
