@@ -233,7 +233,7 @@ def _carried_over(spec: PoolSpec, previous: Pool | None) -> tuple[Endpoint, ...]
     weights_kept = previous is not None and _weights(previous.spec) == _weights(spec)
     endpoints: list[Endpoint] = []
     for wanted in spec.endpoints:
-        endpoint = known.get(wanted.address) or Endpoint(wanted, spec.ejection)
+        endpoint = known.setdefault(wanted.address, Endpoint(wanted, spec.ejection))
         endpoint.spec = wanted
         endpoint.policy = spec.ejection
         if not weights_kept:
