@@ -64,9 +64,25 @@ class Group:
         task.add_done_callback(self._spawned_ended)
         return task
 
+    def background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """As `spawn`, for work that nobody waits for."""
+        task = self.spawn(work, name)
+        assert not task.done()
+
     def _spawned_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         _report(task, expected=False)
+
+
+async def first_of(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all until one returns, cancel the others; raise what the first one raised."""
+    tasks = [_task(work, "first of") for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = next(task for task in tasks if task.done())
+    finally:
+        await _ended(set(tasks))
+    await first
 
 
 def _task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

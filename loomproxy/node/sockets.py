@@ -146,6 +146,16 @@ def _probe(address: ListenAddress) -> None:
         bind_tcp(address.host, address.port, shared=False).close()
 
 
+def listen_tcp(address: ListenAddress, *, backlog: int, where: str) -> socket.socket:
+    """A listening TCP socket that nobody shares; or ListenError."""
+    try:
+        sock = bind_tcp(address.host or _ANY_IPV4, address.port, shared=False)
+        sock.listen(backlog)
+    except OSError as error:
+        raise ListenError(_problem(where, str(address), error)) from error
+    return sock
+
+
 def bind_unix(path: str, *, mode: int, backlog: int, where: str) -> socket.socket:
     """A listening Unix socket at `path`, in place of what a dead process left; or ListenError."""
     _clear(path, where)
@@ -162,6 +172,11 @@ def bind_unix(path: str, *, mode: int, backlog: int, where: str) -> socket.socke
     finally:
         os.umask(before)
     return sock
+
+
+def remove_unix(path: str) -> None:
+    """Remove a Unix socket that is ours."""
+    Path(path).unlink(missing_ok=True)
 
 
 def _clear(path: str, where: str) -> None:

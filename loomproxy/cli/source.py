@@ -1,0 +1,38 @@
+"""Where a configuration comes from: a file, or the arguments of `serve`; loaded and compiled."""
+
+from collections.abc import Sequence
+
+import click
+
+from loomproxy.config.compile import compile
+from loomproxy.config.load import load, quick
+from loomproxy.config.model import Config
+from loomproxy.config.problem import Problems
+
+
+def from_file(file: str) -> Config | Problems:
+    """The configuration in `file`, if it can be compiled."""
+    return _compiled(load(file))
+
+
+def from_arguments(
+    listen: str, to: Sequence[str], workers: int | None, admin: str | None
+) -> Config | Problems:
+    """The configuration that stands for everything to one pool."""
+    return _compiled(quick(listen, to, workers=workers, admin=admin))
+
+
+def _compiled(config: Config | Problems) -> Config | Problems:
+    """`config`, unless it is not one, or cannot be compiled."""
+    if isinstance(config, Problems):
+        return config
+    snapshot = compile(config.dynamic, config.static)
+    return snapshot if isinstance(snapshot, Problems) else config
+
+
+def show(problems: Problems) -> None:
+    """Every problem on stderr, and how many they are."""
+    for problem in problems.items:
+        click.echo(str(problem), err=True)
+    count = len(problems.items)
+    click.echo(f"{count} problem{'' if count == 1 else 's'}", err=True)

@@ -1,0 +1,381 @@
+"""The node, put together: what it starts, in which order, what it answers, and how it leaves.
+
+    admin ─► listening sockets ─► demo upstream ─► workers ─► ready
+      ◄──────────────────────────────────────────────────────── drain, in the reverse order
+
+Each thing that is started registers how it is left (`lifecycle`). Readiness is true between the
+last startup gate and the first moment of the drain, while every worker serves what is current.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+import msgspec
+
+import loomproxy
+from loomproxy.config.address import listen_address
+from loomproxy.config.model import Config
+from loomproxy.core import health
+from loomproxy.core.child import ChildPolicy
+from loomproxy.core.units import Instant
+from loomproxy.node import exposition, status
+from loomproxy.node.admin import Admin, as_json
+from loomproxy.node.demo import Demo
+from loomproxy.node.group import Group, first_of
+from loomproxy.node.http import HttpServer, Reply
+from loomproxy.node.lifecycle import GateError, Gates, Shutdown
+from loomproxy.node.log import log
+from loomproxy.node.notify import Notifier
+from loomproxy.node.reload import Reloader, Report, Source, refusal
+from loomproxy.node.runtime import (
+    RuntimeDirectoryError,
+    admin_socket,
+    runtime_directory,
+    sweep,
+)
+from loomproxy.node.slot import Setting
+from loomproxy.node.sockets import ListenError, Sockets, bind_unix, listen_tcp, remove_unix
+from loomproxy.node.supervisor import Supervisor
+from loomproxy.process import clean_environment, own_argv
+
+KILL_MARGIN_S: Final = 3.0
+"""What a worker gets beyond the drain deadline, which it meets by itself, before it is killed."""
+
+STEP_TIMEOUT_S: Final = 5.0
+"""What each step of leaving gets that waits for nothing but ourselves."""
+
+_ADMIN_BACKLOG: Final = 64
+_ADMIN_MODE: Final = 0o600
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What a node is started with."""
+
+    config: Config
+    source: Source  # reads the configuration anew
+    file: str  # where from; "" when the command line said it all
+    environment: Mapping[str, str]
+    dice: Callable[[], float]
+    greet: Callable[["Node"], None]  # called once, when it is ready
+    worker_argv: tuple[str, ...] = tuple(own_argv("worker", "--channel"))
+
+
+class Node:
+    """One node. Make it in a running loop; `run` returns the exit status."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.config = launch.config
+        self.pid = os.getpid()
+        self.admin_address = ""
+        self.sockets = Sockets()
+        self.gates = Gates()
+        self.group = Group()
+        self.notifier = Notifier(launch.environment)
+        static = self.config.static
+        self._launch = launch
+        self._loop = asyncio.get_running_loop()
+        self._started_at = Instant(self._loop.time())
+        self._leave = asyncio.Event()
+        self._shutdown = Shutdown()
+        self._forced = False
+        self._exit = 0
+        self.instance_id = static.node.instance_id or f"{socket.gethostname()}-{self.pid}"
+        self.supervisor = Supervisor(
+            self.config, self._setting(), slots=_slots(self.config), service=self._serve_page
+        )
+        self.reloader = Reloader(
+            launch.source,
+            self.supervisor,
+            began=self.notifier.reloading,
+            ended=lambda: self.notifier.ready(self._status_line()),
+        )
+        public = {
+            b"/health/live": self._page_live,
+            b"/health/ready": self._page_ready,
+            b"/health": self._page_health,
+            b"/metrics": self._page_metrics,
+            b"/api/v1/health": self._page_ok,
+        }
+        self.admin = Admin(public, status=self.status, reload=self.reload, drain=self.leave)
+
+    # What operators ask for.
+
+    def leave(self) -> None:
+        """Drain and leave; asked a second time, do not wait for anything."""
+        if not self._leave.is_set():
+            self._leave.set()
+            return
+        log("forced", level="warning")
+        self._forced = True
+        self._exit = 1
+        self._shutdown.force()
+        self.supervisor.force()
+
+    def drain(self) -> None:
+        """Drain and leave; asked a second time, nothing more."""
+        self._leave.set()
+
+    async def reload(self) -> Report:
+        """Publish what the configuration says now, or report why not."""
+        if self._leave.is_set() or not self.gates.passed:
+            state = "draining" if self._leave.is_set() else "starting"
+            problem = f"the node is {state}; expected a node that serves. Start it, or wait for it."
+            return refusal(self.supervisor.current.revision, problem)
+        return await self.reloader.reload()
+
+    def reload_soon(self) -> None:
+        """As `reload`, for a signal, which waits for no answer."""
+        self.group.background(self._reload_logged(), "reload")
+
+    def reopen_logs(self) -> None:
+        """The access log was renamed."""
+        log("logs are opened again")
+        self.supervisor.reopen_logs()
+
+    async def status(self) -> object:
+        """All that `loomproxy status` shows."""
+        stats = await self.supervisor.stats()
+        last = self.reloader.last
+        house = self._house()
+        return {
+            "node": {
+                "pid": self.pid,
+                "version": loomproxy.__version__,
+                "instance_id": self.instance_id,
+                "state": self._state(),
+                "ready": health.is_ready(house),
+                "waiting_for": self.gates.waiting_for,
+                "uptime_s": round(self._loop.time() - self._started_at, 1),
+                "config": self._launch.file,
+                "admin": self.admin_address,
+                "revision": self.supervisor.current.revision,
+                "reloads": self.reloader.succeeded,
+                "reloads_refused": self.reloader.failed,
+                "reload_problems": list(last.problems) if last is not None else [],
+                "worker_restarts": self.supervisor.restarts,
+            },
+            "listeners": status.listeners(self.sockets),
+            "workers": status.workers(self.supervisor.slots),
+            "pools": status.pools(stats),
+        }
+
+    # How it lives.
+
+    async def run(self) -> int:
+        """Begin, serve until told to leave, leave; return the exit status."""
+        self.group.add("node", self._live, self.drain)
+        self.group.add("pings", self.supervisor.pinging)
+        if self.notifier.watchdog_interval_s:
+            self.group.add("watchdog", self._watchdog)
+        await self.group.run()
+        return self._exit
+
+    async def _live(self) -> None:
+        try:
+            await self._begin()
+            await self._leave.wait()
+        except (GateError, ListenError, RuntimeDirectoryError) as error:
+            log("cannot start", level="error", reason=str(error))
+            self._exit = 1
+        finally:
+            await self._end()
+
+    async def _begin(self) -> None:
+        """Start everything, and pass the gates; whoever asks us to leave meanwhile is heard."""
+        static = self.config.static
+        await self._open_admin()
+        self.sockets.open(static.listeners, len(self.supervisor.slots))
+        self._shutdown.add("sockets", self._close_sockets, timeout_s=STEP_TIMEOUT_S)
+        timeout_s = static.node.startup_timeout_s
+        if static.node.demo_upstream:
+            demo = Demo(static.node.demo_upstream, self._launch.environment)
+            self._shutdown.add("demo upstream", demo.stop, timeout_s=STEP_TIMEOUT_S)
+            demo.start()
+            self.gates.add("demo upstream", demo.check, timeout_s=timeout_s)
+        drain_s = static.node.drain.deadline_s + KILL_MARGIN_S + STEP_TIMEOUT_S
+        self._shutdown.add("workers", self._drain_workers, timeout_s=drain_s)
+        self.supervisor.start(self.sockets)
+        self.gates.add("workers", self.supervisor.until_ready, timeout_s=timeout_s)
+        grace_s = static.node.drain.grace_s
+        self._shutdown.add("readiness", self._grace, timeout_s=grace_s + STEP_TIMEOUT_S)
+        if await self._pass_gates(timeout_s):
+            log("ready", pid=self.pid, revision=self.supervisor.current.revision)
+            self.notifier.ready(self._status_line())
+            self._launch.greet(self)
+
+    async def _pass_gates(self, timeout_s: float) -> bool:
+        """Pass all gates; or return False, because somebody asked us to leave."""
+        await first_of(self.gates.run(timeout_s), _wait(self._leave))
+        return self.gates.passed and not self._leave.is_set()
+
+    async def _end(self) -> None:
+        """Leave by every step that was registered."""
+        self._leave.set()
+        self.notifier.stopping()
+        drain = self.config.static.node.drain
+        log("draining", grace_s=drain.grace_s, deadline_s=drain.deadline_s)
+        timeout_s = drain.grace_s + drain.deadline_s + KILL_MARGIN_S + 2 * STEP_TIMEOUT_S
+        if await self._shutdown.run(timeout_s):
+            self._exit = 1
+        log("left", status=self._exit)
+
+    async def _open_admin(self) -> None:
+        """Answer operators, from the first moment: health says what is being waited for."""
+        static = self.config.static
+        address = static.admin.address
+        if address == "auto":
+            directory = runtime_directory(self._launch.environment, static.node.runtime_directory)
+            sweep(directory)
+            address = f"unix:{admin_socket(directory, self.pid)}"
+        parsed = listen_address(address)
+        where = "admin.address"
+        if parsed.path:
+            sock = bind_unix(parsed.path, mode=_ADMIN_MODE, backlog=_ADMIN_BACKLOG, where=where)
+        else:
+            sock = listen_tcp(parsed, backlog=_ADMIN_BACKLOG, where=where)
+        self.admin_address = address
+        server = HttpServer(self.admin.answer, self.group.spawn)
+        self._shutdown.add(
+            "admin", partial(self._close_admin, server, parsed.path), timeout_s=STEP_TIMEOUT_S
+        )
+        await server.listen(sock)
+
+    async def _close_admin(self, server: HttpServer, path: str) -> None:
+        if path:
+            remove_unix(path)
+        await server.close()
+        self.notifier.close()
+
+    async def _close_sockets(self) -> None:
+        self.sockets.close()
+
+    async def _grace(self) -> None:
+        """Readiness is false; give balancers the time to notice. Nothing when nothing was ready."""
+        grace_s = self.config.static.node.drain.grace_s
+        if self.gates.passed and grace_s:
+            await asyncio.sleep(grace_s)  # noqa: TID251 # the operator's own cadence
+
+    async def _drain_workers(self) -> None:
+        """Have workers stop accepting, close our copies of their sockets, wait until they left."""
+        if self._forced:
+            self.supervisor.force()
+        else:
+            self.supervisor.drain()
+        self.sockets.close()
+        await self.supervisor.until_left()
+
+    async def _watchdog(self) -> None:
+        """Tell systemd that the loop turns, twice as often as it asks."""
+        while True:
+            self.notifier.watchdog()
+            interval_s = self.notifier.watchdog_interval_s
+            await asyncio.sleep(interval_s)  # noqa: TID251 # systemd's cadence
+
+    async def _reload_logged(self) -> None:
+        report = await self.reload()
+        if not report.ok and self.reloader.last is not report:
+            log("reload refused", level="error", reason="; ".join(report.problems))
+
+    # What it says.
+
+    async def _serve_page(self, path: bytes) -> Reply:
+        return await self.admin.page(path)
+
+    async def _page_live(self) -> Reply:
+        return _page(health.live(_now_text()))
+
+    async def _page_ready(self) -> Reply:
+        return _page(health.ready(self._house(), _now_text()))
+
+    async def _page_health(self) -> Reply:
+        now = Instant(self._loop.time())
+        return _page(health.detail(self._house(), now, _now_text()))
+
+    async def _page_ok(self) -> Reply:
+        return as_json(200, {"status": "ok"})
+
+    async def _page_metrics(self) -> Reply:
+        stats = await self.supervisor.stats()
+        reading = exposition.Reading(
+            version=loomproxy.__version__,
+            revision=self.supervisor.current.revision,
+            ready=health.is_ready(self._house()),
+            tally=self.supervisor.total(),
+            workers=status.readings(self.supervisor.slots, stats),
+            worker_restarts=self.supervisor.restarts,
+            reloads={"ok": self.reloader.succeeded, "refused": self.reloader.failed},
+            node_loop_lag_s=self.supervisor.loop_lag_s,
+        )
+        return Reply(200, exposition.render(reading), exposition.CONTENT_TYPE)
+
+    def _house(self) -> health.House:
+        supervisor = self.supervisor
+        pongs = supervisor.pongs()
+        return health.House(
+            gates_passed=self.gates.passed,
+            draining=self._leave.is_set(),
+            workers=len(supervisor.slots),
+            workers_ready=supervisor.ready,
+            started_at=self._started_at,
+            version=loomproxy.__version__,
+            instance_id=self.instance_id,
+            waiting_for=self.gates.waiting_for,
+            metrics={
+                "connections": sum(pong.connections for pong in pongs),
+                "in_flight": sum(pong.in_flight for pong in pongs),
+                "revision": supervisor.current.revision,
+                "worker_restarts": supervisor.restarts,
+            },
+        )
+
+    def _state(self) -> str:
+        if self._leave.is_set():
+            return "draining"
+        return "serving" if self.gates.passed else "starting"
+
+    def _status_line(self) -> str:
+        """For systemctl status."""
+        supervisor = self.supervisor
+        return (
+            f"serving revision {supervisor.current.revision} "
+            f"with {supervisor.ready} of {len(supervisor.slots)} workers"
+        )
+
+    def _setting(self) -> Setting:
+        node = self.config.static.node
+        return Setting(
+            argv=self._launch.worker_argv,
+            env=clean_environment(self._launch.environment),
+            policy=ChildPolicy(
+                ready_timeout_s=node.startup_timeout_s,
+                drain_timeout_s=node.drain.deadline_s + KILL_MARGIN_S,
+            ),
+            drain_deadline_s=node.drain.deadline_s,
+            ping_interval_s=node.worker_ping_interval_s,
+            ping_timeout_s=node.worker_ping_timeout_s,
+            dice=self._launch.dice,
+            background=self.group.background,
+        )
+
+
+def _slots(config: Config) -> int:
+    """How many workers: one per core that we may use, unless the configuration says."""
+    workers = config.static.node.workers
+    return len(os.sched_getaffinity(0)) if workers == "auto" else workers
+
+
+def _page(page: health.Page) -> Reply:
+    return Reply(page.status, page.body)
+
+
+def _now_text() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,56 @@
+"""Keeps the demo upstream: a process of its own beside the node, for trying things out."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+from loomproxy.config.address import listen_address
+from loomproxy.node.lifecycle import NotYetError
+from loomproxy.node.log import log
+from loomproxy.process import Exit, Process, clean_environment, own_argv, spawn
+
+_GRACE_S = 2.0  # for its last answers
+
+
+class Demo:
+    """The demo upstream at `address`. When it leaves by itself it is not started again."""
+
+    def __init__(self, address: str, environment: Mapping[str, str]) -> None:
+        self._address = address
+        self._environment = environment
+        self._process: Process | None = None
+        self._end: Exit | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start it; `check` says whether it answers."""
+        argv = own_argv("demo", "--listen", self._address, "--parent", str(os.getpid()))
+        env = clean_environment(self._environment)
+        self._process = spawn(argv, env=env, left=self._left, said=self._said)
+        log("demo upstream started", address=self._address, pid=self._process.pid)
+
+    async def check(self) -> None:
+        """The gate: return when it accepts; NotYetError otherwise."""
+        if self._end is not None:
+            last = self._end.lines[-1] if self._end.lines else str(self._end)
+            raise NotYetError(f"the demo upstream at {self._address} left: {last}")
+        address = listen_address(self._address)
+        try:
+            _, writer = await asyncio.open_connection(address.host, address.port)
+        except OSError as error:
+            raise NotYetError(f"nobody answers at {self._address}: {error.strerror}") from None
+        writer.close()
+
+    async def stop(self) -> None:
+        """End it."""
+        self._stopping = True
+        if self._process is not None:
+            await self._process.stop(_GRACE_S)
+
+    def _left(self, end: Exit) -> None:
+        self._end = end
+        if not self._stopping:
+            log("demo upstream left", level="error", reason=str(end))
+
+    def _said(self, line: str) -> None:
+        log("demo upstream said", level="warning", line=line)

@@ -1,0 +1,72 @@
+"""The node as a process: its loop, its signals, its limits, and what it says when it is ready.
+
+SIGHUP reloads, SIGTERM and SIGINT drain, a second one of these forces, SIGUSR1 has access logs
+opened again.
+"""
+
+import asyncio
+import contextlib
+import random  # noqa: TID251 # the dice that are passed in come from somewhere
+import resource
+import signal
+import sys
+
+import uvloop
+
+from loomproxy.config.model import Config
+from loomproxy.node.control import Launch, Node
+from loomproxy.node.reload import Source
+from loomproxy.process import environment
+
+
+def run(config: Config, source: Source, file: str) -> int:
+    """Be a node until told to leave; return the exit status.
+
+    `source` reads the configuration anew for a reload; `file` is its name, for people.
+    """
+    _raise_descriptors_max()
+    dice = random.Random()  # noqa: S311 # jitter, not secrets
+    launch = Launch(config, source, file, environment(), dice.random, _greet)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(launch))
+
+
+async def _run(launch: Launch) -> int:
+    node = Node(launch)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, node.reload_soon)
+    loop.add_signal_handler(signal.SIGTERM, node.leave)
+    loop.add_signal_handler(signal.SIGINT, node.leave)
+    loop.add_signal_handler(signal.SIGUSR1, node.reopen_logs)
+    return await node.run()
+
+
+def _raise_descriptors_max() -> None:
+    """Allow as many descriptors as we may have: each connection is one, and workers inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # what we have must do then
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _greet(node: Node) -> None:
+    """Tell a person where it answers, and what to try; the access log has stdout for itself."""
+    lines = ["", f"loomproxy is ready (pid {node.pid}). Ctrl-C drains and leaves."]
+    addresses = [one.address for one in node.sockets.listening]
+    lines += [f"  listens on  {address}" for address in addresses]
+    lines += [f"  admin at    {node.admin_address}"]
+    if node.config.static.node.demo_upstream and addresses:
+        lines += ["", "Try:", *_things_to_try(addresses[0], node.admin_address)]
+    with contextlib.suppress(OSError):
+        sys.stderr.write("\n".join([*lines, "", ""]))
+        sys.stderr.flush()
+
+
+def _things_to_try(address: str, admin_address: str) -> list[str]:
+    """Three lines for a shell: a request, a stream, the health."""
+    url = f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 # shown, not bound
+    if admin_address.startswith("unix:"):
+        path = admin_address.removeprefix("unix:")
+        health = f"curl -s --unix-socket {path} http://localhost/health"
+    else:
+        health = f"curl -s http://{admin_address}/health"
+    return [f"  curl -i {url}/hello", f"  curl -N {url}/stream", f"  {health}"]

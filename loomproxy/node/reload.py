@@ -1,0 +1,112 @@
+"""A new configuration, or the old one and why: load, check, publish, all acknowledge.
+
+Nothing is half changed. A configuration that cannot be read or compiled, one that would change what
+a running node cannot change, or one that a worker refuses, leaves everything as it was; every
+reason is reported at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from loomproxy.config.model import Config, Static
+from loomproxy.config.problem import Problem, Problems
+from loomproxy.node.log import log
+from loomproxy.node.supervisor import Supervisor
+
+Source = Callable[[], Config | Problems]
+"""Reads the configuration anew, and compiles it to see whether that can be done."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of a reload."""
+
+    ok: bool
+    revision: int  # what is current now
+    problems: tuple[str, ...] = ()  # why it was kept; none when all went well
+
+
+def refusal(revision: int, problem: str) -> Report:
+    """Nothing was done, and why."""
+    return Report(ok=False, revision=revision, problems=(problem,))
+
+
+class Reloader:
+    """Reloads, one at a time; a reload that is asked for meanwhile waits its turn.
+
+    `began` and `ended` are called around each (for systemd).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        supervisor: Supervisor,
+        *,
+        began: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._source = source
+        self._supervisor = supervisor
+        self._began = began
+        self._ended = ended
+        self._lock = asyncio.Lock()
+        self.succeeded = 0
+        self.failed = 0
+        self.last: Report | None = None
+
+    async def reload(self) -> Report:
+        """Publish what the file says now, or report why not."""
+        async with self._lock:
+            self._began()
+            try:
+                problems = await self._attempt()
+            finally:
+                self._ended()
+            report = Report(not problems, self._supervisor.current.revision, problems)
+            self.last = report
+            if report.ok:
+                self.succeeded += 1
+                log("reloaded", revision=report.revision)
+            else:
+                self.failed += 1
+                for problem in problems:
+                    log("reload refused", level="error", revision=report.revision, reason=problem)
+            return report
+
+    async def _attempt(self) -> tuple[str, ...]:
+        config = self._source()
+        if isinstance(config, Problems):
+            return tuple(str(problem) for problem in config.items)
+        problems = static_changes(self._supervisor.static, config.static)
+        if problems:
+            return tuple(str(problem) for problem in problems)
+        return await self._supervisor.publish(config.dynamic)
+
+
+def static_changes(before: Static, after: Static) -> list[Problem]:
+    """What a reload would have to change and cannot, key by key."""
+    return [
+        Problem(
+            path,
+            "the new value differs, and a running node cannot change it",
+            f"what it was started with, {was}",
+            "Put the old value back, or restart the node.",
+        )
+        for path, was in _differences(before, after)
+    ]
+
+
+def _differences(before: object, after: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """The keys whose values differ, as deep as they can be named, with what was before."""
+    if isinstance(before, msgspec.Struct) and isinstance(after, type(before)):
+        for field in msgspec.structs.fields(before):
+            key = f"{path}.{field.encode_name}" if path else field.encode_name
+            yield from _differences(getattr(before, field.name), getattr(after, field.name), key)
+    elif isinstance(before, tuple) and isinstance(after, tuple) and len(before) == len(after):
+        for place, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(one, other, f"{path}[{place}]")
+    elif isinstance(before, tuple) and before != after:
+        yield path, f"{len(before)} of them"
+    elif before != after:
+        yield path, before
