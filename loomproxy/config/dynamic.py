@@ -8,7 +8,9 @@ from loomproxy.config.key import (
     DAY_S,
     HOUR_S,
     Base,
+    HeaderChangeName,
     HeaderName,
+    HeaderTemplate,
     HeaderValue,
     Name,
     UrlPath,
@@ -262,7 +264,7 @@ class Rewrite(Base, frozen=True):
     replacement: Annotated[
         str, text(r"What `regex` becomes; `\1` and `\g<name>` are its groups.", "replacement")
     ] = ""
-    add_prefix: Annotated[str, text("Put before the path at the end.", "optional_path")] = ""
+    add_prefix: Annotated[str, text("Put before the path at the end.", "added_prefix")] = ""
 
 
 class Respond(Base, frozen=True):
@@ -273,8 +275,8 @@ class Respond(Base, frozen=True):
     content_type: Annotated[str, text("The body's Content-Type.", "header_value")] = (
         "text/plain; charset=utf-8"
     )
-    headers: Annotated[dict[HeaderName, HeaderValue], group("Further header fields.")] = field(
-        default_factory=dict
+    headers: Annotated[dict[HeaderChangeName, HeaderValue], group("Further header fields.")] = (
+        field(default_factory=dict)
     )
 
 
@@ -298,14 +300,14 @@ class HeaderChange(Base, frozen=True):
     Values may hold {client_ip}, {request_id}, {host}, {scheme}, {path} and {route}.
     """
 
-    set: Annotated[dict[HeaderName, HeaderValue], group("Replace, or add where there is none.")] = (
-        field(default_factory=dict)
-    )
+    set: Annotated[
+        dict[HeaderChangeName, HeaderTemplate], group("Replace, or add where there is none.")
+    ] = field(default_factory=dict)
     add: Annotated[
-        dict[HeaderName, Annotated[tuple[HeaderValue, ...], group("", one_or_many=True)]],
+        dict[HeaderChangeName, Annotated[tuple[HeaderTemplate, ...], group("", one_or_many=True)]],
         group("Add beside what is there; a value or a list."),
     ] = field(default_factory=dict)
-    remove: Annotated[tuple[HeaderName, ...], group("Take away.", one_or_many=True)] = ()
+    remove: Annotated[tuple[HeaderChangeName, ...], group("Take away.", one_or_many=True)] = ()
 
 
 class Retry(Base, frozen=True):
@@ -336,11 +338,10 @@ class Route(Base, frozen=True):
         HeaderChange()
     )
     host: Annotated[
-        str,
-        text(
+        Literal["preserve", "endpoint"] | Annotated[str, text(kind="authority")],
+        group(
             "The Host that the pool sees: `preserve` the client's, the `endpoint`'s address, "
             "or this value.",
-            "authority",
         ),
     ] = "preserve"
     timeouts: Annotated[RouteTimeouts, group("What differs from `timeouts`.")] = RouteTimeouts()

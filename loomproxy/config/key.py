@@ -69,6 +69,8 @@ def _bounded(kind: str, description: str, low: float, high: float, advice: str =
 
 
 HeaderName = Annotated[str, text(kind="header_name")]
+HeaderChangeName = Annotated[str, text(kind="header_change")]
 HeaderValue = Annotated[str, text(kind="header_value")]
+HeaderTemplate = Annotated[str, text(kind="header_template")]
 Name = Annotated[str, text(kind="name")]
 UrlPath = Annotated[str, text(kind="url_path")]

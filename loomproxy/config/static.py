@@ -38,7 +38,7 @@ class Node(Base, frozen=True):
         text(
             "Where the admin socket and the pid live. Empty: $RUNTIME_DIRECTORY, else a private "
             "directory under $XDG_RUNTIME_DIR or /tmp.",
-            "path",
+            "optional_file_path",
         ),
     ] = ""
     startup_timeout_s: Annotated[
@@ -106,7 +106,6 @@ class Listener(Base, frozen=True):
         text(
             "Permissions of a Unix socket, in octal and in quotes.",
             "file_mode",
-            advice='Write it in quotes, as in mode: "0660".',
         ),
     ] = "0660"
     health: Annotated[
