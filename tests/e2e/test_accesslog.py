@@ -38,7 +38,8 @@ def test_a_refused_head_has_a_line_too(stage: Stage):
         caller.send(b"NONSENSE\r\n\r\n")
         assert caller.response().status == 400
     found = eventually(
-        lambda: [line for line in stage.loom.lines() if line["fault"] == "request_malformed"], "a line of the refusal"
+        lambda: [line for line in stage.loom.lines() if line["fault"] == "request_malformed"],
+        "a line of the refusal",
     )
     assert (found[0]["status"], found[0]["termination"]) == (400, "LR")
 
@@ -52,9 +53,13 @@ def test_hostile_bytes_cannot_forge_a_line(stage: Stage):
 
 def test_a_combined_line_is_what_log_tools_read(proxies, origin):
     loom = proxies.prepare(settings(pools={"app": pool(origin.url)}, routes=[to("app")]))
-    loom.write_config({**loom.config, "access_log": {"path": str(loom.access_path), "format": "combined"}})
+    loom.write_config(
+        {**loom.config, "access_log": {"path": str(loom.access_path), "format": "combined"}}
+    )
     loom.start()
-    response = loom.ask("/page?q=1", fields={"User-Agent": 'Moz"illa', "Referer": "http://here.example/"})
+    response = loom.ask(
+        "/page?q=1", fields={"User-Agent": 'Moz"illa', "Referer": "http://here.example/"}
+    )
     text = eventually(lambda: loom.access_path.exists() and loom.access_path.read_text(), "a line")
     found = re.fullmatch(
         r'127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /page\?q=1 HTTP/1\.1" 200 (\d+) '
@@ -75,7 +80,9 @@ def test_the_log_may_go_to_stdout(proxies, origin):
 
 
 def test_no_line_is_lost_when_the_log_is_rotated_under_load(proxies, origin):
-    loom = proxies.start(settings(node={"workers": 2}, pools={"app": pool(origin.url)}, routes=[to("app")]))
+    loom = proxies.start(
+        settings(node={"workers": 2}, pools={"app": pool(origin.url)}, routes=[to("app")])
+    )
     old = []
     with Load(loom.http, "/x", callers=6) as load:
         for number in range(3):

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from tests.support.stage import Stage
 from tests.support import processes
 from tests.support.caller import Ended
 from tests.support.origin import Scene, head
+from tests.support.stage import Stage
 from tests.support.waiting import steady
 
 MIB = 1 << 20
@@ -40,7 +40,11 @@ def test_a_client_that_does_not_read_holds_the_upstream_back(stage: Stage, frami
 
     async def pour(scene: Scene) -> None:
         nonlocal sent
-        field = ("Content-Length", str(BODY_BYTES)) if framing == "length" else ("Transfer-Encoding", "chunked")
+        field = (
+            ("Content-Length", str(BODY_BYTES))
+            if framing == "length"
+            else ("Transfer-Encoding", "chunked")
+        )
         await scene.send(head(200, [field]))
         while sent < BODY_BYTES:
             piece = PIECE if framing == "length" else b"%x\r\n%b\r\n" % (len(PIECE), PIECE)
@@ -146,7 +150,9 @@ def test_a_pipelining_client_that_never_reads_is_bounded(stage: Stage):
             return sent
 
         steady(push, for_s=0.5)
-        answered = steady(lambda: len(stage.origin.journal.all("request", path=stage.path)), for_s=0.5)
+        answered = steady(
+            lambda: len(stage.origin.journal.all("request", path=stage.path)), for_s=0.5
+        )
         assert answered * len(body) < HELD_BYTES_MAX
         assert growth(worker, before) < GROWTH_BYTES_MAX
         caller.socket.settimeout(10)

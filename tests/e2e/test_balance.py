@@ -46,7 +46,10 @@ def test_endpoints_take_turns(proxies, origins):
 def test_weights_are_shares(proxies, origins):
     a, b, c = origins
     loom = start(
-        proxies, {"address": a.url, "weight": 3}, {"address": b.url, "weight": 2}, {"address": c.url, "weight": 1}
+        proxies,
+        {"address": a.url, "weight": 3},
+        {"address": b.url, "weight": 2},
+        {"address": c.url, "weight": 1},
     )
     assert who(loom, 60) == {"a": 30, "b": 20, "c": 10}
 
@@ -92,7 +95,9 @@ def test_an_endpoint_that_refuses_is_ejected_and_comes_back(proxies, origins):
     ill = endpoint(loom, b.url)
     assert ill["ejected_for_s"] > 0
     b.open()
-    eventually(lambda: b.journal.all("request") or (who(loom, 2) and None), "the endpoint is used again")
+    eventually(
+        lambda: b.journal.all("request") or (who(loom, 2) and None), "the endpoint is used again"
+    )
     assert who(loom, 10) == {"a": 5, "b": 5}
 
 
@@ -125,7 +130,7 @@ def test_when_every_endpoint_is_ejected_all_are_tried(proxies, origins):
 
 
 def healthy(loom: Loom, url: str) -> bool:
-    return bool(endpoint(loom, url)["healthy"])
+    return endpoint(loom, url)["workers_healthy"] == 1
 
 
 def test_a_probe_takes_an_endpoint_out_and_brings_it_back(proxies, origins):
@@ -137,7 +142,10 @@ def test_a_probe_takes_an_endpoint_out_and_brings_it_back(proxies, origins):
 
     b.on("/health", health)
     loom = start(
-        proxies, a.url, b.url, probe={"path": "/health", "interval": "100ms", "rise": 2, "fall": 2, "timeout": "1s"}
+        proxies,
+        a.url,
+        b.url,
+        probe={"path": "/health", "interval": "100ms", "rise": 2, "fall": 2, "timeout": "1s"},
     )
     assert who(loom, 10) == {"a": 5, "b": 5}
     well = False
@@ -163,14 +171,19 @@ def test_a_probe_without_a_proper_answer_is_a_bad_one(proxies, origins, how):
 
     b.on("/health", health)
     loom = start(
-        proxies, a.url, b.url, probe={"path": "/health", "interval": "100ms", "fall": 1, "timeout": "300ms"}
+        proxies,
+        a.url,
+        b.url,
+        probe={"path": "/health", "interval": "100ms", "fall": 1, "timeout": "300ms"},
     )
     eventually(lambda: not healthy(loom, b.url), "the probe finds it ill")
     assert who(loom, 6) == {"a": 6}
 
 
 def test_probes_do_not_wait_for_traffic_and_say_who_they_are(proxies, origin):
-    loom = start(proxies, origin.url, probe={"path": "/up", "interval": "100ms", "host": "health.example"})
+    loom = start(
+        proxies, origin.url, probe={"path": "/up", "interval": "100ms", "host": "health.example"}
+    )
     head = origin.journal.wait("request", path="/up", count=3)["head"]
     assert b"Host: health.example\r\n" in head
     assert loom.lines() == [], "probes are no exchanges"

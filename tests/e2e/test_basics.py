@@ -8,26 +8,50 @@ import subprocess
 import httpx
 import pytest
 
-from tests.support.stage import Stage
 from tests.support.caller import request
 from tests.support.origin import Scene, head
+from tests.support.stage import Stage
 
 STAGE = {
     "trusted_proxies": ["127.0.0.9/32"],
     "routes": [
-        {"name": "hello", "match": {"path": "/hello"}, "respond": {"body": "hello\n", "headers": {"X-From": "house"}}},
+        {
+            "name": "hello",
+            "match": {"path": "/hello"},
+            "respond": {"body": "hello\n", "headers": {"X-From": "house"}},
+        },
         {"name": "gone", "match": {"path": "/gone"}, "respond": {"status": 410}},
-        {"name": "away", "match": {"path_prefix": "/away"}, "redirect": {"location": "https://{host}{path}{query}"}},
+        {
+            "name": "away",
+            "match": {"path_prefix": "/away"},
+            "redirect": {"location": "https://{host}{path}{query}"},
+        },
         {"name": "by-host", "match": {"hosts": "api.example"}, "respond": {"body": "by host"}},
-        {"name": "by-wildcard", "match": {"hosts": "*.example.org"}, "respond": {"body": "by wildcard"}},
-        {"name": "by-method", "match": {"path": "/pick", "methods": "DELETE"}, "respond": {"body": "by method"}},
+        {
+            "name": "by-wildcard",
+            "match": {"hosts": "*.example.org"},
+            "respond": {"body": "by wildcard"},
+        },
+        {
+            "name": "by-method",
+            "match": {"path": "/pick", "methods": "DELETE"},
+            "respond": {"body": "by method"},
+        },
         {
             "name": "by-header",
             "match": {"path": "/pick", "headers": {"X-Beta": "yes"}},
             "respond": {"body": "by header"},
         },
-        {"name": "by-query", "match": {"path": "/pick", "query": {"v": "~^2"}}, "respond": {"body": "by query"}},
-        {"name": "by-regex", "match": {"path_regex": "^/item/[0-9]+$"}, "respond": {"body": "by regex"}},
+        {
+            "name": "by-query",
+            "match": {"path": "/pick", "query": {"v": "~^2"}},
+            "respond": {"body": "by query"},
+        },
+        {
+            "name": "by-regex",
+            "match": {"path_regex": "^/item/[0-9]+$"},
+            "respond": {"body": "by regex"},
+        },
         {
             "name": "rewritten",
             "match": {"path_prefix": "/old"},
@@ -64,7 +88,11 @@ def test_curl_gets_its_answer(stage: Stage):
         check=True,
     )
     seen = json.loads(done.stdout)
-    assert (seen["method"], seen["target"], seen["body"]) == ("POST", stage.path + "?q=%20x", "a=1&b=2")
+    assert (seen["method"], seen["target"], seen["body"]) == (
+        "POST",
+        stage.path + "?q=%20x",
+        "a=1&b=2",
+    )
 
 
 def test_httpx_gets_many_answers_over_one_connection(stage: Stage):
@@ -75,7 +103,11 @@ def test_httpx_gets_many_answers_over_one_connection(stage: Stage):
 
 def test_a_fixed_answer_comes_from_the_house(stage: Stage):
     response = stage.loom.ask("/hello")
-    assert (response.status, response.body, response.head.field("x-from")) == (200, b"hello\n", "house")
+    assert (response.status, response.body, response.head.field("x-from")) == (
+        200,
+        b"hello\n",
+        "house",
+    )
     assert stage.loom.ask("/gone").status == 410
 
 
@@ -103,7 +135,9 @@ def test_the_most_specific_route_answers(stage: Stage, target, method, sent, bod
 
 def test_a_route_rewrites_path_and_heads(stage: Stage):
     async def answer(scene: Scene) -> None:
-        await scene.reply(200, json.dumps([scene.target, scene.fields]).encode(), [("Server", "secret/1.0")])
+        await scene.reply(
+            200, json.dumps([scene.target, scene.fields]).encode(), [("Server", "secret/1.0")]
+        )
 
     stage.origin.on("/new/thing", answer)
     response = stage.loom.ask("/old/thing?a=b", fields={"X-Secret": "s", "X-Many": "zero"})
@@ -141,9 +175,15 @@ def test_a_trusted_proxy_before_us_is_believed(proxies, origin):
     from tests.support.loom import pool, settings, to
 
     loom = proxies.start(
-        settings(pools={"app": pool(origin.url)}, routes=[to("app")], trusted_proxies=["127.0.0.0/8"])
+        settings(
+            pools={"app": pool(origin.url)}, routes=[to("app")], trusted_proxies=["127.0.0.0/8"]
+        )
     )
-    told = {"X-Forwarded-For": "6.6.6.6, 203.0.113.7", "X-Forwarded-Proto": "https", "X-Request-ID": "abc-123"}
+    told = {
+        "X-Forwarded-For": "6.6.6.6, 203.0.113.7",
+        "X-Forwarded-Proto": "https",
+        "X-Request-ID": "abc-123",
+    }
     response = loom.ask("/x", fields=told)
     seen = response.json()
     assert fields(seen, "x-real-ip") == ["203.0.113.7"]
@@ -182,7 +222,14 @@ def test_hop_by_hop_fields_end_here(stage: Stage):
 def test_the_answers_hop_by_hop_fields_end_here_too(stage: Stage):
     async def answer(scene: Scene) -> None:
         await scene.reply(
-            200, b"ok", [("Connection", "X-Mine"), ("X-Mine", "1"), ("Keep-Alive", "timeout=5"), ("X-Yours", "2")]
+            200,
+            b"ok",
+            [
+                ("Connection", "X-Mine"),
+                ("X-Mine", "1"),
+                ("Keep-Alive", "timeout=5"),
+                ("X-Yours", "2"),
+            ],
         )
 
     response = stage.ask(answer)
@@ -201,7 +248,9 @@ def test_head_has_the_length_and_no_body(stage: Stage):
         response = caller.get(stage.path, "HEAD")
         assert response.head.field("content-length") == "12345"
         assert caller.get("/hello", "HEAD").head.field("content-length") == "6"
-        assert caller.get("/hello").body == b"hello\n", "nothing of a body was left on the connection"
+        assert caller.get("/hello").body == b"hello\n", (
+            "nothing of a body was left on the connection"
+        )
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -262,7 +311,10 @@ def test_pipelined_requests_are_answered_in_order(stage: Stage):
     stage.on(slow)
     with stage.caller() as caller:
         caller.send(
-            request(stage.path) + request("/echo-1", "POST", body=b"one") + request("/hello") + request("/gone")
+            request(stage.path)
+            + request("/echo-1", "POST", body=b"one")
+            + request("/hello")
+            + request("/gone")
         )
         stage.origin.journal.wait("request", path=stage.path)
         stage.origin.give("pipeline")

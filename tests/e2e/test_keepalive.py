@@ -130,7 +130,9 @@ def test_a_get_that_failed_on_a_fresh_connection_does_not_go_again(proxies, orig
 
 def test_a_body_too_large_to_keep_is_not_sent_again(proxies, origin):
     loom = proxies.start(
-        settings(pools={"app": pool(origin.url)}, routes=[to("app")], limits={"replay_bytes_max": "1KiB"})
+        settings(
+            pools={"app": pool(origin.url)}, routes=[to("app")], limits={"replay_bytes_max": "1KiB"}
+        )
     )
     racing(origin)
     assert loom.ask("/first").status == 200

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.support.stage import Stage
 from tests.support.origin import Scene, chunk, head
 from tests.support.places import free_port, silent_place
+from tests.support.stage import Stage
 
 WITHIN_S = 1.0
 """How soon an upstream must learn that its client has left."""
@@ -58,7 +58,9 @@ def test_client_leaves_in_the_middle_of_its_upload(stage: Stage):
         line = stage.origin.journal.wait("request", path=stage.path).line
         caller.close()
         stage.origin.journal.wait("left", line=line, within_s=WITHIN_S)
-    assert not stage.origin.journal.all("body", path=stage.path), "half an upload is not a whole one"
+    assert not stage.origin.journal.all("body", path=stage.path), (
+        "half an upload is not a whole one"
+    )
     assert stage.loom.line(stage.path)["termination"] == "CH"
 
 
@@ -139,7 +141,11 @@ def test_upstream_dies_in_the_middle_and_the_client_can_tell(stage: Stage, frami
         response = caller.response()
     assert (response.status, response.body, response.complete) == (200, b"half", False)
     written = stage.loom.line(stage.path)
-    assert (written["status"], written["termination"], written["fault"]) == (200, "UD", "upstream_cut")
+    assert (written["status"], written["termination"], written["fault"]) == (
+        200,
+        "UD",
+        "upstream_cut",
+    )
 
 
 def test_upstream_resets_an_answer_that_ends_by_closing_and_the_client_can_tell(stage: Stage):
@@ -152,7 +158,9 @@ def test_upstream_resets_an_answer_that_ends_by_closing_and_the_client_can_tell(
     with stage.caller() as caller:
         caller.ask(stage.path)
         answer = caller.head()
-        assert answer.field("transfer-encoding") == "chunked", "only chunks let a client tell the end"
+        assert answer.field("transfer-encoding") == "chunked", (
+            "only chunks let a client tell the end"
+        )
         assert caller.chunk() == b"half"
         stage.origin.give("half seen")
         rest, _ = caller.rest()
@@ -215,7 +223,9 @@ def test_a_refused_connection_is_a_502_without_inside_information(proxies):
     from tests.support.loom import pool, settings, to
 
     port = free_port()
-    loom = proxies.start(settings(pools={"app": pool(f"http://127.0.0.1:{port}")}, routes=[to("app")]))
+    loom = proxies.start(
+        settings(pools={"app": pool(f"http://127.0.0.1:{port}")}, routes=[to("app")])
+    )
     response = loom.ask("/x")
     assert response.status == 502
     text = (response.head.raw + response.body).decode()

@@ -2,9 +2,9 @@
 
 import httpx
 
-from tests.support.stage import Stage
 from tests.support.caller import request
 from tests.support.origin import Scene, chunk, head
+from tests.support.stage import Stage
 
 CHUNKED = [("Transfer-Encoding", "chunked")]
 
@@ -20,7 +20,10 @@ def test_events_arrive_one_by_one(stage: Stage):
         await scene.send(b"0\r\n\r\n")
 
     stage.on(events)
-    with httpx.Client(trust_env=False, timeout=10) as client, client.stream("GET", stage.loom.url(stage.path)) as answer:
+    with (
+        httpx.Client(trust_env=False, timeout=10) as client,
+        client.stream("GET", stage.loom.url(stage.path)) as answer,
+    ):
         stage.origin.give("event 0")
         for number, text in enumerate(answer.iter_text()):
             assert text == f"data: {number}\n\n"

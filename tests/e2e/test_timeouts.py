@@ -23,13 +23,17 @@ def start(proxies: Looms, url: str, timeouts: dict, **more) -> Loom:
     listener = {"name": "http", **more.pop("listener", {})}
     app = pool(url, ejection={"failures": 0}, **more.pop("pool", {}))
     return proxies.start(
-        settings(listeners=[listener], pools={"app": app}, routes=[to("app", timeouts=timeouts, **more)])
+        settings(
+            listeners=[listener], pools={"app": app}, routes=[to("app", timeouts=timeouts, **more)]
+        )
     )
 
 
 def test_an_upstream_that_does_not_accept_is_a_504(proxies):
     with silent_place() as port:
-        loom = start(proxies, f"http://127.0.0.1:{port}", {"connect": SHORT}, retry={"attempts_max": 1})
+        loom = start(
+            proxies, f"http://127.0.0.1:{port}", {"connect": SHORT}, retry={"attempts_max": 1}
+        )
         begun_at = time.monotonic()
         assert loom.ask("/x").status == 504
         assert 0.25 < time.monotonic() - begun_at < 3

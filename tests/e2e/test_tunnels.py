@@ -7,15 +7,19 @@ import websockets.asyncio.client
 import websockets.asyncio.server
 import websockets.exceptions
 
-from tests.support.stage import Stage
 from tests.support.loom import pool, settings, to
 from tests.support.origin import Scene, head
 from tests.support.places import free_port
+from tests.support.stage import Stage
 
 ASK = {"Connection": "Upgrade", "Upgrade": "websocket"}
-SWITCH = head(101, [("Connection", "Upgrade"), ("Upgrade", "websocket")], reason="Switching Protocols")
+SWITCH = head(
+    101, [("Connection", "Upgrade"), ("Upgrade", "websocket")], reason="Switching Protocols"
+)
 
-STAGE = {"routes": [{"name": "plain", "match": {"path_prefix": "/plain"}, "pool": "app", "upgrades": []}]}
+STAGE = {
+    "routes": [{"name": "plain", "match": {"path_prefix": "/plain"}, "pool": "app", "upgrades": []}]
+}
 
 
 async def mirror(scene: Scene) -> None:
@@ -135,7 +139,9 @@ def test_an_upstream_that_declines_to_switch_answers_as_ever(stage: Stage):
 def test_an_upgrade_that_the_route_does_not_allow_is_not_passed_on(stage: Stage):
     seen = stage.loom.ask("/plain/x", fields=ASK).json()
     assert not {"upgrade", "connection"} & {name for name, _ in seen["fields"]}
-    seen = stage.loom.ask("/h2", fields={"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}).json()
+    seen = stage.loom.ask(
+        "/h2", fields={"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
+    ).json()
     assert not {"upgrade", "http2-settings"} & {name for name, _ in seen["fields"]}
 
 
@@ -151,7 +157,9 @@ def test_a_switch_that_nobody_asked_for_is_a_502(stage: Stage):
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_a_websocket_client_and_server_talk_through_us(proxies, compression):
     port = free_port()
-    loom = proxies.start(settings(pools={"app": pool(f"http://127.0.0.1:{port}")}, routes=[to("app")]))
+    loom = proxies.start(
+        settings(pools={"app": pool(f"http://127.0.0.1:{port}")}, routes=[to("app")])
+    )
 
     async def reply(connection: websockets.asyncio.server.ServerConnection) -> None:
         async for message in connection:
@@ -160,9 +168,14 @@ def test_a_websocket_client_and_server_talk_through_us(proxies, compression):
 
     async def play() -> list[object]:
         async with (
-            websockets.asyncio.server.serve(reply, "127.0.0.1", port, compression=compression, max_size=1 << 22),
+            websockets.asyncio.server.serve(
+                reply, "127.0.0.1", port, compression=compression, max_size=1 << 22
+            ),
             websockets.asyncio.client.connect(
-                loom.url("/chat").replace("http", "ws"), compression=compression, max_size=1 << 22, proxy=None
+                loom.url("/chat").replace("http", "ws"),
+                compression=compression,
+                max_size=1 << 22,
+                proxy=None,
             ) as client,
         ):
             answers: list[object] = []

@@ -90,11 +90,15 @@ class Caller:
         self.socket.sendall(data)
         return self
 
-    def ask(self, target: str = "/", method: str = "GET", fields: Any = (), body: bytes | None = None) -> Self:
+    def ask(
+        self, target: str = "/", method: str = "GET", fields: Any = (), body: bytes | None = None
+    ) -> Self:
         """Send a request, with Content-Length where there is a body."""
         return self.send(request(target, method, fields, body))
 
-    def get(self, target: str = "/", method: str = "GET", fields: Any = (), body: bytes | None = None) -> Response:
+    def get(
+        self, target: str = "/", method: str = "GET", fields: Any = (), body: bytes | None = None
+    ) -> Response:
         """Send a request and read its whole response."""
         return self.ask(target, method, fields, body).response(method)
 
@@ -140,7 +144,10 @@ class Caller:
         raw = self.until(b"\r\n\r\n")
         first, *rest = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         version, status, reason = first.split(" ", 2)
-        fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in rest)]
+        fields = [
+            (name.lower(), value.strip())
+            for name, _, value in (line.partition(":") for line in rest)
+        ]
         return Head(int(status), reason, version, fields, raw)
 
     def response(self, method: str = "GET") -> Response:
@@ -200,7 +207,9 @@ class Caller:
         return data
 
 
-def request(target: str = "/", method: str = "GET", fields: Any = (), body: bytes | None = None) -> bytes:
+def request(
+    target: str = "/", method: str = "GET", fields: Any = (), body: bytes | None = None
+) -> bytes:
     """The bytes of a request; Host is there unless `fields` has one."""
     pairs = list(fields.items() if isinstance(fields, dict) else fields)
     if not any(name.lower() == "host" for name, _ in pairs):

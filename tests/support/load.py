@@ -70,7 +70,9 @@ class Load:
     def wait_answered(self, more: int) -> None:
         """Wait until this many more requests were answered."""
         goal = self.score.answered + more
-        eventually(lambda: self.score.answered >= goal, f"{more} more answers under load; {self.score}")
+        eventually(
+            lambda: self.score.answered >= goal, f"{more} more answers under load; {self.score}"
+        )
 
     def _call(self) -> None:
         caller: Caller | None = None
@@ -98,7 +100,9 @@ class Load:
                 with self._guard:
                     self.score.raced += 1
                 return self._once(None)
-            self._fail(f"{type(error).__name__}: {error} after {time.monotonic() - begun:.3f} s, reused={reused}")
+            self._fail(
+                f"{type(error).__name__}: {error} after {time.monotonic() - begun:.3f} s, reused={reused}"
+            )
             return None
         return self._judge(caller, response)
 

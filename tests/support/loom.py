@@ -38,8 +38,8 @@ Settings = dict[str, Any]
 
 
 def settings(**more: Any) -> Settings:
-    """A small configuration for tests: one worker, no retries' patience, whatever is given on top."""
-    node = {"workers": 1, **more.pop("node", {})}
+    """A small configuration for tests: one worker, asked often how it is, and whatever is given on top."""
+    node = {"workers": 1, "worker_ping_interval": "100ms", **more.pop("node", {})}
     return {"node": node, **more}
 
 
@@ -159,7 +159,10 @@ class Loom:
 
     def write_config(self, config: Settings) -> None:
         """Replace the configuration file; the addresses it had stay."""
-        self.config = {**{key: self.config[key] for key in ("listeners", "admin") if key in self.config}, **config}
+        self.config = {
+            **{key: self.config[key] for key in ("listeners", "admin") if key in self.config},
+            **config,
+        }
         self.config.setdefault("access_log", {"path": str(self.access_path), "format": "json"})
         staging = self.config_path.with_suffix(".new")
         staging.write_text(json.dumps(self.config, indent=1))
@@ -196,7 +199,11 @@ class Loom:
         """The access log so far, in JSON form."""
         if not self.access_path.exists():
             return []
-        return [json.loads(line) for line in self.access_path.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+        return [
+            json.loads(line)
+            for line in self.access_path.read_text().splitlines(keepends=True)
+            if line[-1] == "\n"
+        ]
 
     def line(self, target: str, *, count: int = 1) -> dict[str, Any]:
         """The `count`-th access log line for a target, once it is there."""
@@ -212,7 +219,8 @@ class Loom:
         return sum(
             sample.value
             for sample in self.metrics()
-            if sample.name == name and all(sample.labels.get(key) == value for key, value in labels.items())
+            if sample.name == name
+            and all(sample.labels.get(key) == value for key, value in labels.items())
         )
 
     def metrics(self) -> list[Any]:
@@ -220,7 +228,9 @@ class Loom:
         from prometheus_client.parser import text_string_to_metric_families
 
         text = self.ask_admin("/metrics").body.decode()
-        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return [
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ]
 
     def wait_exit(self, *, within_s: float = STOP_WITHIN_S) -> int:
         """Wait for the node to be gone; its exit code."""
@@ -228,7 +238,9 @@ class Loom:
         try:
             return self.process.wait(within_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it did not leave within {within_s} s; it said:\n{self.said()}") from None
+            raise AssertionError(
+                f"it did not leave within {within_s} s; it said:\n{self.said()}"
+            ) from None
 
     def stop(self) -> None:
         """End it, and fail unless it leaves in order with nothing behind."""
@@ -274,7 +286,9 @@ class Looms:
         """A proxy with a configuration on free ports, not started yet."""
         directory = Path(tempfile.mkdtemp(prefix="loom-"))
         self._exit.callback(shutil.rmtree, directory, ignore_errors=True)
-        loom = Loom(self.command, arguments or ("serve", str(directory / "loomproxy.json")), directory)
+        loom = Loom(
+            self.command, arguments or ("serve", str(directory / "loomproxy.json")), directory
+        )
         self._exit.callback(loom.stop)
         config = dict(config)
         listeners = [_listener(loom, each) for each in config.pop("listeners", [{"name": "http"}])]

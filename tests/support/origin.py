@@ -148,7 +148,9 @@ class Scene:
         self.method, self.target, self.version = first.split(" ", 2)
         self.path = self.target.partition("?")[0]
         self.fields = [
-            (name.lower(), value.strip()) for name, _, value in (field.partition(":") for field in rest) if name
+            (name.lower(), value.strip())
+            for name, _, value in (field.partition(":") for field in rest)
+            if name
         ]
         self.trailers: list[str] = []
         self._body: bytes | None = None
@@ -263,7 +265,9 @@ class Origin:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"origin {name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=f"origin {name}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -333,7 +337,13 @@ class Origin:
             keep = True
             while keep:
                 scene = Scene(line, await line.until(b"\r\n\r\n"))
-                self.journal.note("request", line=line.number, path=scene.path, method=scene.method, head=scene.head)
+                self.journal.note(
+                    "request",
+                    line=line.number,
+                    path=scene.path,
+                    method=scene.method,
+                    head=scene.head,
+                )
                 act = self.acts.get(scene.path, self.act)
                 await act(scene)
                 keep = scene.keep

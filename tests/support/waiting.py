@@ -71,7 +71,8 @@ class Journal:
             if not self._news.wait_for(lambda: len(self._matching(kind, known)) >= count, within_s):
                 last = [f"{fact.kind} {dict(fact)}" for fact in self._facts[-12:]]
                 raise AssertionError(
-                    f"not within {within_s} s: {count} × {kind} {known}; last noted:\n" + "\n".join(last)
+                    f"not within {within_s} s: {count} × {kind} {known}; last noted:\n"
+                    + "\n".join(last)
                 )
             return self._matching(kind, known)[count - 1]
 
