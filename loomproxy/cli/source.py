@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from loomproxy.config.compile import compile
+from loomproxy.config.compile import ConfigError, compile_snapshot
 from loomproxy.config.load import load, quick
 from loomproxy.config.model import Config
 from loomproxy.config.problem import Problems
@@ -26,8 +26,11 @@ def _compiled(config: Config | Problems) -> Config | Problems:
     """`config`, unless it is not one, or cannot be compiled."""
     if isinstance(config, Problems):
         return config
-    snapshot = compile(config.dynamic, config.static)
-    return snapshot if isinstance(snapshot, Problems) else config
+    try:
+        compile_snapshot(config, 1)
+    except ConfigError as error:
+        return error.problems
+    return config
 
 
 def show(problems: Problems) -> None:
