@@ -1,11 +1,13 @@
 """Where a message body ends: by length, by chunks, by the sender's close.
 
-A *body* is fed the connection's bytes and a position in them, and answers with a `Taken`: the payload found, the
-position behind it, and whether that was all. It keeps no bytes of its own. A `Refusal` comes only when nothing
-else could be taken, so that whatever the network's cuts were, the same payload precedes it.
+A *body* is fed the connection's bytes and a position in them, and answers with a `Taken`: the
+payload found, the position behind it, and whether that was all. It keeps no bytes of its own. A
+`Refusal` comes only when nothing else could be taken, so that whatever the network's cuts were, the
+same payload precedes it.
 
-Chunked payload that arrived together is handed on together: the chunks of a peer are its own affair and end here
-(RFC 9112 §7.1 makes transfer codings hop-by-hop). Extensions are read, bounded and dropped.
+Chunked payload that arrived together is handed on together: the chunks of a peer are its own affair
+and end here (RFC 9112 §7.1 makes transfer codings hop-by-hop). Extensions are read, bounded and
+dropped.
 """
 
 import re
@@ -22,6 +24,8 @@ from loomproxy.core.http1.limits import (
     Refusal,
 )
 from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing
+
+STATUS_FINAL_MIN: Final = 200
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """The end of a chunked body that has no trailers."""
@@ -42,7 +46,7 @@ def response_framing(status: int, method: bytes, length: int | None, *, chunked:
     """How the body of a response to `method` is framed (RFC 9112 §6.3, in its order)."""
     if status == SWITCHING_PROTOCOLS:
         return Framing.TUNNEL
-    if status < 200 or status in (204, 304) or method == b"HEAD":
+    if status < STATUS_FINAL_MIN or status in (204, 304) or method == b"HEAD":
         return Framing.NONE
     if chunked:
         return Framing.CHUNKED
@@ -121,16 +125,16 @@ class CloseBody:
         return True
 
 
-# RFC 9112 §7.1, without the "bad whitespace" of §7.1.1: nobody sends it, and recipients disagree about it.
+# RFC 9112 §7.1, without the "bad whitespace" of §7.1.1: nobody sends it, and recipients disagree
+# about it.
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,%d}+)((?:;%b(?:=(?:%b|%b))?)*+)"
     % (CHUNK_SIZE_DIGITS_MAX, _TOKEN, _TOKEN, _QUOTED)
 )
-_TRAILER_LINE: Final = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+((?:[!-~\x80-\xff]++(?:[ \t]++(?=[!-~\x80-\xff]))?+)*+)[ \t]*+\r\n"
-)
+_VALUE: Final = rb"(?:[!-~\x80-\xff]++(?:[ \t]++(?=[!-~\x80-\xff]))?+)*+"
+_FIELD_LINE: Final = re.compile(rb"(%b):[ \t]*+(%b)[ \t]*+\r\n" % (_TOKEN, _VALUE))
 _CHUNK_EXTENSION_FREE_BYTES: Final = 16  # of extension, that any chunk may have
 
 
@@ -145,9 +149,9 @@ class _Broken(Exception):
 class ChunkedBody:
     """A body in chunks (RFC 9112 §7.1).
 
-    Between calls it stands before a chunk-size line, inside payload (`_missing` > 0), before the CRLF that ends a
-    chunk, or before the trailer section. A piece that is not whole yet is left unread, so each piece is bounded
-    by what `take` accepts to wait for.
+    Between calls it stands before a chunk-size line, inside payload (`_missing` > 0), before the
+    CRLF that ends a chunk, or before the trailer section. A piece that is not whole yet is left
+    unread, so each piece is bounded by what `take` accepts to wait for.
     """
 
     __slots__ = ("_excess", "_fault", "_in_trailers", "_limits", "_missing", "_room", "_too_large")
@@ -157,7 +161,9 @@ class ChunkedBody:
         self._fault = malformed
         self._too_large = too_large
         self._room = limits.body_bytes_max
-        self._missing = 0  # payload bytes of the present chunk, and -1 when only its CRLF is to come
+        self._missing = (
+            0  # payload bytes of the present chunk, and -1 when only its CRLF is to come
+        )
         self._excess = 0
         self._in_trailers = False
 
@@ -185,7 +191,7 @@ class ChunkedBody:
         return False
 
     def _step(self, data: bytes, at: int, pieces: list[bytes]) -> int:
-        """Read one piece of framing or payload; return the position behind it, `at` if it is not whole."""
+        """Read one piece of framing or payload; return the position behind it, or `at`."""
         if self._missing > 0:
             used = data[at : at + self._missing]
             if used:
@@ -209,7 +215,9 @@ class ChunkedBody:
         end = data.find(b"\r\n", at, at + CHUNK_LINE_BYTES_MAX + 2)
         if end < 0:
             if len(data) - at >= CHUNK_LINE_BYTES_MAX + 2:
-                raise _Broken(self._fault, f"a chunk-size line is over {CHUNK_LINE_BYTES_MAX} bytes")
+                raise _Broken(
+                    self._fault, f"a chunk-size line is over {CHUNK_LINE_BYTES_MAX} bytes"
+                )
             if data.find(b"\n", at) >= 0:
                 raise _Broken(self._fault, "a chunk-size line ends in a bare LF")
             return at
@@ -231,7 +239,7 @@ class ChunkedBody:
         return end + 2
 
     def _trailers(self, data: bytes, at: int) -> tuple[bytes, int] | None:
-        """The trailer section as a canonical block and the position behind it; None while incomplete."""
+        """The trailer section, canonical, and the position behind it; None while incomplete."""
         if data.startswith(b"\r\n", at):
             return b"", at + 2
         end = data.find(b"\r\n\r\n", at, at + self._limits.head_bytes_max)
@@ -252,7 +260,7 @@ def canonical_block(lines: bytes) -> bytes | None:
     out: list[bytes] = []
     at = 0
     while at < len(lines):
-        match = _TRAILER_LINE.match(lines, at)
+        match = _FIELD_LINE.match(lines, at)
         if match is None:
             return None
         out.append(field_line(match[1], match[2]))

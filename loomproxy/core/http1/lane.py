@@ -1,14 +1,15 @@
 """The common head, recognised by a few compiled patterns; None for any other, and `slow` decides.
 
-The contract that makes this safe: **what the lane accepts, h11 reads the same way** (method, target, fields and
-framing), and nothing that `slow` refuses. So it accepts less than the RFCs allow: HTTP/1.1 (for responses also
-1.0), CRLF, one space after each colon, no whitespace at the end of a value, visible ASCII and obs-text, no field
-twice that may come once, plain host names. A property test compares both on generated and mutated heads.
+The contract that makes this safe: **what the lane accepts, h11 reads the same way** (method,
+target, fields and framing), and nothing that `slow` refuses. So it accepts less than the RFCs
+allow: HTTP/1.1 (for responses also 1.0), CRLF, one space after each colon, no whitespace at the end
+of a value, visible ASCII and obs-text, no field twice that may come once, plain host names. A
+property test compares both on generated and mutated heads.
 
-Speed comes from three things: the grammar is checked by one possessive match that never backtracks; only the few
-fields that framing and hop-by-hop rules need are picked out, by one search whose first byte is a literal LF
-(which `re` finds with memchr); and what was picked from a block is kept by the caller, who offers it again when
-the next head on the connection carries the same block.
+Speed comes from three things: the grammar is checked by one possessive match that never backtracks;
+only the few fields that framing and hop-by-hop rules need are picked out, by one search whose first
+byte is a literal LF (which `re` finds with memchr); and what was picked from a block is kept by the
+caller, who offers it again when the next head on the connection carries the same block.
 """
 
 import re
@@ -32,13 +33,16 @@ _STATUS_LINE: Final = re.compile(
 )
 
 _VALUE: Final = rb"(?: [!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t]))?+"
-# Request names with `_` or other marks go the slow way: some recipients take `Content_Length` for the real one.
+# Request names with `_` or other marks go the slow way: some recipients take `Content_Length` for
+# the real one.
 _REQUEST_BLOCK: Final = re.compile(rb"(?:[0-9A-Za-z-]++:%b\r\n)++" % _VALUE)
 _RESPONSE_BLOCK: Final = re.compile(rb"(?:[!#$%%&'*+.^_`|~0-9A-Za-z-]++:%b\r\n)*+" % _VALUE)
 
 _REQUEST_PICK: Final = re.compile(
     rb"\n(%b): ?([^\r]*+)"
-    % any_case(b"host", b"content-length", b"connection", b"transfer-encoding", b"upgrade", b"expect")
+    % any_case(
+        b"host", b"content-length", b"connection", b"transfer-encoding", b"upgrade", b"expect"
+    )
 )
 _RESPONSE_PICK: Final = re.compile(
     rb"\n(%b): ?([^\r]*+)"
@@ -47,7 +51,17 @@ _RESPONSE_PICK: Final = re.compile(
 _AUTHORITY: Final = re.compile(
     rb"([0-9A-Za-z_-]++(?:\.[0-9A-Za-z_-]++)*+)(?::(?:[1-5][0-9]{4}|6[0-4][0-9]{3}|[0-9]{1,4}))?+"
 )
-_FIELD_BYTES_MIN: Final = 4  # `a:` and CRLF: a block with fewer bytes than that per field allowed needs no count
+_FIELD_BYTES_MIN: Final = (
+    4  # `a:` and CRLF: a block with fewer bytes than that per field allowed needs no count
+)
+
+
+# Bound once: reading a member through its class costs as much as a call.
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_CLOSE: Final = Framing.CLOSE
+_TUNNEL: Final = Framing.TUNNEL
 
 
 class RequestPicks(msgspec.Struct, frozen=True, gc=False):
@@ -115,17 +129,16 @@ def picks_of(head: RequestHead) -> RequestPicks:
     )
 
 
-def _pick_request(
-    raw: bytes, line_end: int, block: bytes, limits: Limits
-) -> RequestPicks | None:
+def _pick_request(raw: bytes, line_end: int, block: bytes, limits: Limits) -> RequestPicks | None:
     if not _REQUEST_BLOCK.fullmatch(block) or _too_many(block, limits):
         return None
     found = _REQUEST_PICK.findall(raw, line_end - 1)
     picked = {name.lower(): value for name, value in found}
+    nominated: tuple[bytes, ...] = ()
     authority = _AUTHORITY.fullmatch(picked.get(b"host", b""))
     if authority is None or len(picked) != len(found):
         return None
-    framing = Framing.NONE
+    framing = _NONE
     body_bytes = 0
     if b"content-length" in picked or b"transfer-encoding" in picked:
         length = _length(picked, limits)
@@ -136,9 +149,8 @@ def _pick_request(
     if expect is not None and expect.lower() != b"100-continue":
         return None
     connection = picked.get(b"connection")
-    if connection is None:
-        close, upgrade, nominated = False, b"", ()
-    else:
+    close, upgrade = False, b""
+    if connection is not None:
         close, _, upgrades, nominated = nominations(connection)
         upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
     return RequestPicks(
@@ -160,13 +172,13 @@ def _length(picked: dict[bytes, bytes], limits: Limits) -> tuple[Framing, int] |
     coding = picked.get(b"transfer-encoding")
     if digits is None:
         assert coding is not None
-        return (Framing.CHUNKED, 0) if coding.lower() == b"chunked" else None
+        return (_CHUNKED, 0) if coding.lower() == b"chunked" else None
     if coding is not None or not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX:
         return None
     length = int(digits)
     if length > limits.body_bytes_max:
         return None
-    return (Framing.LENGTH if length else Framing.NONE), length
+    return (_LENGTH if length else _NONE), length
 
 
 def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
@@ -184,54 +196,43 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
     if len(picked) != len(found):
         return None
     minor_version = 1 if minor == b"1" else 0
-    length: tuple[Framing, int] | None = None
+    chunked = False
+    length: int | None = None
     if b"content-length" in picked or b"transfer-encoding" in picked:
-        length = _length(picked, limits)
-        if length is None or (length[0] is Framing.CHUNKED and not minor_version):
+        found_length = _length(picked, limits)
+        if found_length is None:
             return None
-    return _response_head(
-        status=int(status_digits),
-        reason=reason,
-        minor_version=minor_version,
-        length=length,
-        method=method,
-        picked=picked,
-        block=block,
-    )
-
-
-def _response_head(
-    *,
-    status: int,
-    reason: bytes,
-    minor_version: int,
-    length: tuple[Framing, int] | None,
-    method: bytes,
-    picked: dict[bytes, bytes],
-    block: bytes,
-) -> ResponseHead:
-    chunked = length is not None and length[0] is Framing.CHUNKED
-    body_bytes = None if length is None or chunked else length[1]
-    framing = response_framing(status, method, body_bytes, chunked=chunked)
-    connection = picked.get(b"connection")
-    keep_alive = minor_version == 1
-    upgrade = b""
-    nominated: tuple[bytes, ...] = ()
-    if connection is not None:
-        close, keep, upgrades, nominated = nominations(connection)
-        keep_alive = (keep_alive or keep) and not close
-        upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
+        chunked = found_length[0] is _CHUNKED
+        length = None if chunked else found_length[1]
+        if chunked and not minor_version:
+            return None
+    status = int(status_digits)
+    framing = response_framing(status, method, length, chunked=chunked)
+    keep_alive, upgrade, nominated = _persistence(picked, minor_version, framing)
     return ResponseHead(
         status,
         reason,
         minor_version,
         framing,
-        body_bytes or 0 if framing is Framing.LENGTH else 0,
-        keep_alive and framing is not Framing.CLOSE and framing is not Framing.TUNNEL,
+        (length or 0) if framing is _LENGTH else 0,
+        keep_alive,
         upgrade,
         nominated,
         block,
     )
+
+
+def _persistence(
+    picked: dict[bytes, bytes], minor_version: int, framing: Framing
+) -> tuple[bool, bytes, tuple[bytes, ...]]:
+    """Whether the connection outlives the response, its Upgrade, and what Connection nominates."""
+    connection = picked.get(b"connection")
+    ends_here = framing is _CLOSE or framing is _TUNNEL
+    if connection is None:
+        return minor_version == 1 and not ends_here, b"", ()
+    close, keep, upgrades, nominated = nominations(connection)
+    keep_alive = (minor_version == 1 or keep) and not close and not ends_here
+    return keep_alive, picked.get(b"upgrade", b"").lower() if upgrades else b"", nominated
 
 
 def _too_many(block: bytes, limits: Limits) -> bool:

@@ -1,7 +1,8 @@
 """How much a peer may send before we say no, and what a no looks like.
 
-Every bound is finite. What others chose for a request head: nginx 4 × 8 KiB, HAProxy 16 KiB, Envoy 60 KiB, Node
-16 KiB. Ours is large because cookies are, and a connection holds such a buffer only while a head is arriving.
+Every bound is finite. What others chose for a request head: nginx four times 8 KiB, HAProxy 16 KiB,
+Envoy 60 KiB, Node 16 KiB. Ours is large because cookies are, and a connection holds such a buffer
+only while a head is arriving.
 """
 
 from typing import Final
@@ -11,40 +12,46 @@ import msgspec
 from loomproxy.core.fault import Fault
 
 METHOD_BYTES_MAX: Final = 64
-"""A longer method is refused as unsupported. The longest registered one (UPDATEREDIRECTREF) has 17 bytes."""
+"""A longer method is refused as unsupported. The longest registered one (UPDATEREDIRECTREF) has 17
+bytes."""
 
 LEADING_EMPTY_LINES_MAX: Final = 2
-"""Empty lines ignored before a request line (RFC 9112 §2.2: a server SHOULD ignore at least one)."""
+"""Empty lines ignored before a request line (RFC 9112 §2.2: a server SHOULD ignore at least
+one)."""
 
 CHUNK_LINE_BYTES_MAX: Final = 512
-"""A chunk-size line with its extensions, without CRLF. Nobody needs more: extensions are hardly ever used, and we
-drop them (RFC 9112 §7.1.1: a recipient MUST ignore unrecognised ones)."""
+"""A chunk-size line with its extensions, without CRLF. Nobody needs more: extensions are hardly
+ever used, and we drop them (RFC 9112 §7.1.1: a recipient MUST ignore unrecognised ones)."""
 
 CHUNK_EXTENSION_EXCESS_BYTES_MAX: Final = 16 * 1024
-"""Extension bytes beyond what the payload justifies (see `framing.ChunkedBody`), for one body. Go and hyper chose
-16 KiB as well, after CVE-2023-39326."""
+"""Extension bytes beyond what the payload justifies (see `framing.ChunkedBody`), for one body. Go
+and hyper chose 16 KiB as well, after CVE-2023-39326."""
 
 CHUNK_SIZE_DIGITS_MAX: Final = 15
-"""Hexadecimal digits of a chunk size: below 2**60 bytes, so that no recipient's integer can overflow."""
+"""Hexadecimal digits of a chunk size: below 2**60 bytes, so that no recipient's integer can
+overflow."""
 
 LENGTH_DIGITS_MAX: Final = 18
 """Decimal digits of Content-Length: below 2**60 bytes, for the same reason."""
 
 MEMO_BYTES_MAX: Final = 4096
-"""A head up to this size is remembered until the next one, which is often the same. Costs memory per connection."""
+"""A head up to this size is remembered until the next one, which is often the same. Costs memory
+per connection."""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
     """What one connection may send. All bounds are inclusive."""
 
-    head_bytes_max: int = 64 * 1024  # start line and fields with the blank line; also a trailer section
+    head_bytes_max: int = (
+        64 * 1024
+    )  # start line and fields with the blank line; also a trailer section
     target_bytes_max: int = 16 * 1024  # the request target alone
     fields_max: int = 200  # field lines of a head or a trailer section
     body_bytes_max: int = 1 << 40  # decoded payload of one message
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """The peer sent what cannot be accepted. The connection is over: nothing more will be read from it."""
+    """The peer sent what cannot be accepted; nothing more will be read from it."""
 
     fault: Fault
     detail: str  # what was seen, for the log; never for the client

@@ -1,10 +1,11 @@
 """Every head that the lane does not recognise: h11 reads it, behind our refusals.
 
-h11 forgives what an endpoint may forgive and a proxy must not, because the next recipient may read it otherwise:
-bare LF, Content-Length together with Transfer-Encoding, Transfer-Encoding on HTTP/1.0, obs-fold, control characters
-in values, whitespace before a colon. Such heads are refused before h11 sees them. So are names that become another
-name where `-`, `_` and `.` are one (CGI, WSGI, PHP), targets that a path-based rule could misjudge, and hosts that
-are not hosts. What passes leaves here in canonical form.
+h11 forgives what an endpoint may forgive and a proxy must not, because the next recipient may read
+it otherwise: bare LF, Content-Length together with Transfer-Encoding, Transfer-Encoding on
+HTTP/1.0, obs-fold, control characters in values, whitespace before a colon. Such heads are refused
+before h11 sees them. So are names that become another name where `-`, `_` and `.` are one (CGI,
+WSGI, PHP), targets that a path-based rule could misjudge, and hosts that are not hosts. What passes
+leaves here in canonical form.
 """
 
 import ipaddress
@@ -33,9 +34,7 @@ _AUTHORITY: Final = re.compile(
 )
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
-_DOT_SEGMENT: Final = re.compile(
-    rb"(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:/|;|%2[Ff]|%5[Cc]|\Z)"
-)
+_DOT_SEGMENT: Final = re.compile(rb"(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:/|;|%2[Ff]|%5[Cc]|\Z)")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 _LINE_ENDS_BYTES: Final = 2
 _PORT_MAX: Final = 65535
@@ -105,8 +104,9 @@ def _request(raw: bytes, limits: Limits) -> RequestHead:
     method, target, minor_version = _request_line(line, limits)
     declared = _declared(lines, minor_version)
     _shadows(declared)
-    fields = _through_h11(h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw)), raw)
-    fields = _restored(fields, lines)
+    event = _event(h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw)), raw)
+    assert isinstance(event, h11.Request)
+    fields = _fields_of(event, len(lines))
     authority = _host(fields, minor_version)
     target, authority, from_target = _origin_form(method, target, authority)
     path, _, query = target.partition(b"?")
@@ -151,7 +151,7 @@ def _response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead:
     connection.send(h11.EndOfMessage())
     event = _event(connection, raw)
     assert isinstance(event, h11.Response | h11.InformationalResponse)
-    fields = _restored(_Fields(list(event.headers.raw_items())), lines)
+    fields = _fields_of(event, len(lines))
     chunked, length = _length(fields, limits)
     framing = response_framing(event.status_code, method, length, chunked=chunked)
     close, keep, upgrades, nominated = nominations(fields.listed(b"connection"))
@@ -194,7 +194,9 @@ def _request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
         _malformed(f"{_shown(line)} is not a request line")
     method, target, major, minor = match.groups()
     if major != b"1" or minor not in b"01":
-        _unacceptable(faults.VERSION_UNSUPPORTED, f"{_shown(line[-8:])} is not HTTP/1.0 or HTTP/1.1")
+        _unacceptable(
+            faults.VERSION_UNSUPPORTED, f"{_shown(line[-8:])} is not HTTP/1.0 or HTTP/1.1"
+        )
     if method == b"CONNECT" or len(method) > METHOD_BYTES_MAX:
         _unacceptable(faults.METHOD_UNSUPPORTED, f"the method is {_shown(method)}")
     if len(target) > limits.target_bytes_max:
@@ -206,11 +208,15 @@ def _declared(lines: list[bytes], minor_version: int) -> set[bytes]:
     """The names of all fields, in lower case, after refusing what h11 would forgive among them."""
     names: list[bytes] = []
     for line in lines:
-        name, colon, _ = line.partition(b":")
+        name, colon, value = line.partition(b":")
         if not colon or not _FIELD_NAME.fullmatch(name):
             # RFC 9112 §5.1: no whitespace is allowed between the field name and colon.
             _malformed(f"{_shown(line)} is not a field line")
-        names.append(name.lower())
+        name = name.lower()
+        if name == b"content-length" and not value.strip(b" \t").isdigit():
+            # h11 reads `5, 5` as 5, which RFC 9112 §6.3 allows; we need no such peers.
+            _malformed(f"Content-Length is {_shown(value)}, not one number")
+        names.append(name)
     coding = b"transfer-encoding" in names
     if coding and not minor_version:
         # RFC 9112 §6.1: such a message MUST be treated as if the framing is faulty.
@@ -227,7 +233,7 @@ def _declared(lines: list[bytes], minor_version: int) -> set[bytes]:
 def _shadows(names: set[bytes]) -> None:
     for name in names:
         plain = _NOT_ALPHANUMERIC.sub(b"-", name)
-        if plain != name and plain in SHADOWED:
+        if plain != name and (plain in SHADOWED or plain.startswith(b"x-forwarded-")):
             _malformed(f"the field name {_shown(name)} can be taken for {plain.decode()}")
 
 
@@ -241,15 +247,11 @@ def _event(connection: h11.Connection, raw: bytes) -> object:
         _unacceptable(fault, str(error)[: _SHOWN_BYTES_MAX * 2])
 
 
-def _through_h11(connection: h11.Connection, raw: bytes) -> _Fields:
-    event = _event(connection, raw)
-    assert isinstance(event, h11.Request)
-    return _Fields(list(event.headers.raw_items()))
-
-
-def _restored(fields: _Fields, lines: list[bytes]) -> _Fields:
-    """Make sure that h11 read as many fields as there were lines."""
-    assert len(fields.pairs) == len(lines)
+def _fields_of(
+    event: h11.Request | h11.Response | h11.InformationalResponse, lines: int
+) -> _Fields:
+    fields = _Fields(list(event.headers.raw_items()))
+    assert len(fields.pairs) == lines
     return fields
 
 
@@ -281,17 +283,32 @@ def _host_of(authority: bytes) -> bytes:
 
 
 def _origin_form(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes, bool]:
-    """The target in origin or asterisk form, the authority, and whether that came from the target."""
+    """Origin or asterisk form, the authority, and whether the target gave that."""
+    if b"#" in target:
+        _malformed("the target holds a fragment")
     if target.startswith(b"/"):
         return target, authority, False
     if target == b"*":
         if method != b"OPTIONS":
             _malformed("the target * came with a method other than OPTIONS")
         return target, authority, False
+    rest, named = _absolute(target, authority)
+    if not rest and method == b"OPTIONS":
+        # RFC 9112 §3.2.4: the last proxy sends the asterisk form.
+        rest = b"*"
+    elif not rest.startswith(b"/"):
+        rest = b"/" + rest
+    return rest, authority or named, not authority
+
+
+def _absolute(target: bytes, authority: bytes) -> tuple[bytes, bytes]:
+    """What follows the authority of a target in absolute form, and that authority."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
-        known = _SCHEME.match(target) and b"#" not in target
-        _malformed(f"the target {_shown(target)} {'has another scheme' if known else 'is not a target'}")
+        what = (
+            "has a scheme we do not speak" if _SCHEME.match(target) else "is not a request target"
+        )
+        _malformed(f"the target {_shown(target)} {what}")
     scheme, named, rest = match.groups()
     if b"@" in named:
         # RFC 9110 §4.2.4: treat userinfo in a reference from an untrusted source as an error.
@@ -299,12 +316,7 @@ def _origin_form(method: bytes, target: bytes, authority: bytes) -> tuple[bytes,
     _authority(named)
     if authority and _normal(scheme, named) != _normal(scheme, authority):
         _malformed(f"the target's host {_shown(named)} is not the Host {_shown(authority)}")
-    if not rest and method == b"OPTIONS":
-        # RFC 9112 §3.2.4: the last proxy sends the asterisk form.
-        rest = b"*"
-    elif not rest.startswith(b"/"):
-        rest = b"/" + rest
-    return rest, authority or named, not authority
+    return rest, named
 
 
 def _normal(scheme: bytes, authority: bytes) -> tuple[bytes, int]:
@@ -320,8 +332,6 @@ def _path(method: bytes, path: bytes) -> None:
     if path == b"*":
         assert method == b"OPTIONS"
         return
-    if b"#" in path:
-        _malformed("the target holds a fragment")
     if b"\\" in path:
         _malformed("the path holds a backslash")
     if _BAD_ESCAPE.search(path):
@@ -337,8 +347,6 @@ def _length(fields: _Fields, limits: Limits) -> tuple[bool, int | None]:
     digits = fields.only(b"content-length")
     if digits is None:
         return False, None
-    if not digits.isdigit():
-        _malformed(f"Content-Length is {_shown(digits)}, not a number")
     if len(digits) > LENGTH_DIGITS_MAX or int(digits) > limits.body_bytes_max:
         _unacceptable(faults.BODY_TOO_LARGE, f"Content-Length is {_shown(digits)}")
     return False, int(digits)

@@ -1,4 +1,4 @@
-"""The codec of one connection: bytes come in, heads and parts come out, in order, one message at a time.
+"""The codec of one connection: bytes come in, heads and parts come out, in order.
 
     HEAD ──head without body──► OVER ──next_message / expect──► HEAD
      │ └──head with body──► BODY ──last part──► OVER
@@ -6,10 +6,10 @@
      ├──101──► SHUT (`take_rest` has what follows)
      └──refusal, end of input──► SHUT
 
-Use: `receive` what the socket gave (b"" for its end), then `poll` until it returns None. However the network cut the
-bytes, the same heads, the same payload and the same refusal come out. A wire never reads past a message before it is
-told to (`next_message`, `expect`), so what a client pipelines waits in `buffered`, and its owner pauses reading when
-that grows.
+Use: `receive` what the socket gave (b"" for its end), then `poll` until it returns None. However
+the network cut the bytes, the same heads, the same payload and the same refusal come out. A wire
+never reads past a message before it is told to (`next_message`, `expect`), so what a client
+pipelines waits in `buffered`, and its owner pauses reading when that grows.
 """
 
 import enum
@@ -40,6 +40,14 @@ class _State(enum.Enum):
     BODY = "body"
     OVER = "over"
     SHUT = "shut"
+
+
+# Bound once: reading a member through its class costs as much as a call.
+_HEAD: Final = _State.HEAD
+_BODY: Final = _State.BODY
+_OVER: Final = _State.OVER
+_SHUT: Final = _State.SHUT
+_NONE: Final = Framing.NONE
 
 
 class _Wire:
@@ -85,7 +93,7 @@ class _Wire:
         return rest
 
     def _shut(self) -> None:
-        self._state = _State.SHUT
+        self._state = _SHUT
         self._data = b""
         self._at = self._searched = 0
         self._body = None
@@ -95,7 +103,7 @@ class _Wire:
         return Refusal(fault, detail)
 
     def _next_raw(self) -> bytes | None:
-        """A whole head, blank line included; None while it is incomplete. What is read is used up."""
+        """A whole head with its blank line, now used up; None while it is incomplete."""
         data = self._data
         at = self._at
         found = data.find(_HEAD_END, max(at, self._searched))
@@ -110,7 +118,7 @@ class _Wire:
         return data[at:end]
 
     def _why_hopeless(self) -> tuple[str, bool]:
-        """Why the incomplete head can never be accepted ("" if it can), and whether it is its size."""
+        """Why the incomplete head can never be accepted ("" if it can); whether for its size."""
         bytes_max = self._limits.head_bytes_max
         start = self._data[self._at : self._at + bytes_max]
         why = slow.hopeless(start)
@@ -123,7 +131,7 @@ class _Wire:
 
     def _begin(self, framing: Framing, body: Body | None) -> None:
         self._body = body
-        self._state = _State.OVER if framing is Framing.NONE else _State.BODY
+        self._state = _OVER if framing is _NONE else _BODY
 
     def _take(self) -> Taken | Refusal | None:
         """What the body gives next."""
@@ -140,7 +148,7 @@ class _Wire:
         if taken.ended:
             self._searched = self._at
             self._body = None
-            self._state = _State.OVER
+            self._state = _OVER
         elif not taken.data:
             return None
         return taken
@@ -152,7 +160,7 @@ class RequestWire(_Wire):
     __slots__ = ("_empty_lines", "_known", "_known_head", "_known_raw")
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits, _State.HEAD)
+        super().__init__(limits, _HEAD)
         self._empty_lines = 0
         self._known_raw = b""  # the last head, as it came
         self._known_head: RequestHead | None = None
@@ -161,46 +169,39 @@ class RequestWire(_Wire):
     @property
     def idle(self) -> bool:
         """Whether no request has begun: we are between messages and hold nothing."""
-        return self._state is _State.HEAD and not self.buffered
+        return self._state is _HEAD and not self.buffered
 
     def next_message(self) -> None:
         """The exchange is over: read the next head. The request must have been read to its end."""
-        assert self._state in (_State.OVER, _State.SHUT), self._state
-        if self._state is _State.OVER:
-            self._state = _State.HEAD
+        assert self._state in (_OVER, _SHUT), self._state
+        if self._state is _OVER:
+            self._state = _HEAD
             self._empty_lines = 0
 
     def poll(self) -> RequestHead | RequestPart | Refusal | None:
-        """What comes next; None when more bytes or `next_message` are needed. A refusal comes once."""
-        if self._state is _State.HEAD:
-            return self._poll_head() if self.buffered else None
-        if self._state is _State.BODY:
-            return self._poll_part()
-        return None
+        """What comes next; None: more bytes or `next_message` are needed. A refusal comes once."""
+        state = self._state
+        if state is _HEAD:
+            return self._poll_head() if len(self._data) > self._at else None
+        return self._poll_part() if state is _BODY else None
 
     def _poll_head(self) -> RequestHead | Refusal | None:
         if self._data[self._at] == _CR:
             why = self._skip_empty_lines()
             if why:
                 return self._refuse(faults.REQUEST_MALFORMED, why)
-            if not self.buffered or self._data[self._at] == _CR:
-                return self._incomplete() if self._ended else None
         raw = self._next_raw()
         if raw is None:
             return self._incomplete()
-        if raw == self._known_raw and self._known_head is not None:
-            head = self._known_head
-        else:
-            read = self._read(raw)
-            if isinstance(read, Refusal):
+        read = self._known_head
+        if raw != self._known_raw or read is None:
+            answer = self._read(raw)
+            if isinstance(answer, Refusal):
                 self._shut()
-                return read
-            head = read
-        if head.framing is Framing.NONE:
-            self._state = _State.OVER
-        else:
-            self._begin(head.framing, self._body_of(head))
-        return head
+                return answer
+            read = answer
+        self._begin(read.framing, self._body_of(read))
+        return read
 
     def _read(self, raw: bytes) -> RequestHead | Refusal:
         """Read a head that differs from the last one."""
@@ -215,7 +216,9 @@ class RequestWire(_Wire):
             self._known_head = head
         return head
 
-    def _body_of(self, head: RequestHead) -> Body:
+    def _body_of(self, head: RequestHead) -> Body | None:
+        if head.framing is _NONE:
+            return None
         if head.framing is Framing.LENGTH:
             return LengthBody(head.body_bytes)
         return ChunkedBody(
@@ -236,11 +239,15 @@ class RequestWire(_Wire):
     def _incomplete(self) -> Refusal | None:
         if not self.buffered:
             return None
-        if self._data[self._at] != _CR:
+        if self._data[self._at] != _CR:  # a lone CR may become an empty line
             why, large = self._why_hopeless()
             if large:
-                line_end = self._data.find(b"\r\n", self._at, self._at + self._limits.head_bytes_max)
-                return self._refuse(faults.HEAD_TOO_LARGE if line_end >= 0 else faults.TARGET_TOO_LONG, why)
+                line_end = self._data.find(
+                    b"\r\n", self._at, self._at + self._limits.head_bytes_max
+                )
+                return self._refuse(
+                    faults.HEAD_TOO_LARGE if line_end >= 0 else faults.TARGET_TOO_LONG, why
+                )
             if why:
                 return self._refuse(faults.REQUEST_MALFORMED, why)
         if self._ended:
@@ -257,32 +264,32 @@ class RequestWire(_Wire):
 
 
 class ResponseWire(_Wire):
-    """What an upstream sends us. It begins at rest; `expect` says which request the next response answers."""
+    """What an upstream sends us. It rests until `expect` says what the next response answers."""
 
     __slots__ = ("_answered", "_method")
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits, _State.OVER)
+        super().__init__(limits, _OVER)
         self._method = b""
         self._answered = False  # some byte came since `expect`
 
     @property
     def clean(self) -> bool:
-        """Whether the response is over and nothing followed it: the connection may carry another exchange."""
-        return self._state is _State.OVER and not self._ended and not self.buffered
+        """Whether the response is over and nothing followed: another exchange may follow."""
+        return self._state is _OVER and not self._ended and not self.buffered
 
     def expect(self, method: bytes) -> None:
-        """A request with this method was sent; the next final response answers it. Only when `clean`, or ended."""
-        assert self._state is _State.OVER, self._state
+        """A request with this method was sent; the next final response answers it."""
+        assert self._state is _OVER, self._state
         self._method = method
         self._answered = False
-        self._state = _State.HEAD
+        self._state = _HEAD
 
     def poll(self) -> ResponseHead | ResponsePart | Refusal | None:
         """What comes next; None when more bytes or `expect` are needed. A refusal comes once."""
-        if self._state is _State.HEAD:
+        if self._state is _HEAD:
             return self._poll_head()
-        if self._state is _State.BODY:
+        if self._state is _BODY:
             return self._poll_part()
         return None
 
@@ -301,7 +308,7 @@ class ResponseWire(_Wire):
         if read.framing is Framing.LENGTH and read.body_bytes > self._limits.body_bytes_max:
             return self._refuse(faults.UPSTREAM_MALFORMED, "the body is larger than body_bytes_max")
         if read.status == SWITCHING_PROTOCOLS:
-            self._state = _State.SHUT
+            self._state = _SHUT
         elif not read.is_interim:
             self._begin(read.framing, self._body_of(read))
         return read
@@ -326,9 +333,11 @@ class ResponseWire(_Wire):
         if not self._ended:
             return None
         if self._answered:
-            # Some of the answer came, so the upstream has worked on the request: no other attempt is safe.
+            # Some of the answer came, so the upstream has worked on the request: no other attempt
+            # is safe.
             return self._refuse(
-                faults.UPSTREAM_MALFORMED, "the upstream closed before its response head was complete"
+                faults.UPSTREAM_MALFORMED,
+                "the upstream closed before its response head was complete",
             )
         return self._refuse(faults.UPSTREAM_CLOSED, "the upstream closed before it answered")
 
@@ -342,5 +351,5 @@ class ResponseWire(_Wire):
         if not self._body.take_eof():
             return self._refuse(faults.UPSTREAM_CUT, "the upstream closed within its response body")
         self._body = None
-        self._state = _State.OVER
+        self._state = _OVER
         return ResponsePart(b"", ended=True)

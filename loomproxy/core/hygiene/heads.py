@@ -1,0 +1,167 @@
+"""The heads that we send: to the upstream, to the client, and of our own."""
+
+import http
+from typing import Final
+
+from loomproxy.core.hygiene.identity import identity_lines
+from loomproxy.core.hygiene.names import without
+from loomproxy.core.hygiene.plan import (
+    FROM_ANYBODY,
+    FROM_TRUSTED,
+    WITH_LENGTH,
+    WITHOUT_LENGTH,
+    plan_for,
+)
+from loomproxy.core.hygiene.policy import ForwardPolicy, HeaderOps, Peer, Values
+from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, RequestHead, ResponseHead
+
+_WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
+_STATUS_NO_CONTENT: Final = 204
+_STATUS_FINAL_MIN: Final = 200
+_STATUS_UPGRADE_REQUIRED: Final = 426
+
+
+def request_up(  # noqa: PLR0913 - one call per head, with all that a head depends on
+    head: RequestHead,
+    *,
+    peer: Peer,
+    policy: ForwardPolicy,
+    target: bytes,
+    host: bytes | None,
+    ops: HeaderOps | None,
+    upgrade: bool,
+    values: Values,
+) -> bytes:
+    """The whole request head for the upstream, blank line included.
+
+    `target` is in origin form; `host` replaces the client's (None keeps it); with `upgrade` the
+    client's Upgrade is passed on. Expect passes when a body follows: the upstream's 100 (Continue)
+    is then relayed.
+    """
+    plan = plan_for(policy, ops, FROM_TRUSTED if peer.trusted else FROM_ANYBODY)
+    passed = plan.strip(head.block)
+    if head.nominated:
+        passed = without(passed, head.nominated)
+    own = b"".join(
+        (
+            _connection_up(head) if upgrade and head.upgrade else b"",
+            _framing_up(head),
+            identity_lines(head, peer, policy, values),
+            b"%b: %b\r\n" % (policy.request_id_header, values.request_id)
+            if policy.request_id_header and values.request_id
+            else b"",
+            b"Via: 1.%d %b\r\n" % (head.minor_version, policy.via) if policy.via else b"",
+        )
+    )
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
+        head.method,
+        target,
+        head.authority if host is None else host,
+        passed,
+        plan.finish(own, values),
+    )
+
+
+def _connection_up(head: RequestHead) -> bytes:
+    return b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+
+
+def _framing_up(head: RequestHead) -> bytes:
+    if head.framing is Framing.NONE:
+        # RFC 9110 §8.6: methods that anticipate content say that there is none.
+        return b"Content-Length: 0\r\n" if head.method in _WITH_CONTENT else b""
+    expect = b"Expect: 100-continue\r\n" if head.expect_continue else b""
+    if head.framing is Framing.CHUNKED:
+        return b"Transfer-Encoding: chunked\r\n" + expect
+    return b"Content-Length: %d\r\n%b" % (head.body_bytes, expect)
+
+
+def response_down(  # noqa: PLR0913 - one call per head, with all that a head depends on
+    head: ResponseHead,
+    request: RequestHead,
+    *,
+    policy: ForwardPolicy,
+    ops: HeaderOps | None,
+    keep_alive: bool,
+    framing: Framing,
+    values: Values,
+) -> bytes:
+    """The whole response head for the client, blank line included, interim or final.
+
+    `framing` is how the body will be sent: an HTTP/1.0 client gets CLOSE where the upstream sent
+    chunks.
+    """
+    content_less = head.status < _STATUS_FINAL_MIN or head.status == _STATUS_NO_CONTENT
+    keeps_length = framing in (Framing.LENGTH, Framing.NONE) and not content_less
+    plan = plan_for(policy, ops, WITH_LENGTH if keeps_length else WITHOUT_LENGTH)
+    passed = plan.strip(head.block)
+    if head.nominated:
+        passed = without(passed, head.nominated)
+    own = b"".join(
+        (
+            _connection_down(head, request, keep_alive=keep_alive),
+            b"Transfer-Encoding: chunked\r\n" if framing is Framing.CHUNKED else b"",
+            b"%b: %b\r\n" % (policy.request_id_header, values.request_id)
+            if policy.request_id_header and values.request_id
+            else b"",
+            b"Via: 1.%d %b\r\n" % (head.minor_version, policy.via) if policy.via else b"",
+        )
+    )
+    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (
+        head.status,
+        head.reason,
+        passed,
+        plan.finish(own, values),
+    )
+
+
+def _connection_down(head: ResponseHead, request: RequestHead, *, keep_alive: bool) -> bytes:
+    if head.status == SWITCHING_PROTOCOLS:
+        return b"Connection: upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or request.upgrade)
+    if head.is_interim:
+        return b""
+    if head.status == _STATUS_UPGRADE_REQUIRED and head.upgrade:
+        # RFC 9110 §15.5.22: a 426 MUST say which protocols are required.
+        close = b"" if keep_alive else b"close, "
+        return b"Connection: %bupgrade\r\nUpgrade: %b\r\n" % (close, head.upgrade)
+    if not keep_alive:
+        return b"Connection: close\r\n"
+    return b"" if request.minor_version else b"Connection: keep-alive\r\n"
+
+
+def local_response(
+    status: int,
+    *,
+    content_type: bytes,
+    body: bytes,
+    keep_alive: bool,
+    head_only: bool,
+    extra: bytes = b"",
+) -> bytes:
+    """A whole response of our own. `extra` is a canonical block; `head_only` answers HEAD.
+
+    Connection is always said, so that an HTTP/1.0 client understands it too.
+    """
+    content_less = status < _STATUS_FINAL_MIN or status in (_STATUS_NO_CONTENT, 304)
+    content = (
+        b""
+        if content_less
+        else b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body))
+    )
+    return b"HTTP/1.1 %d %b\r\n%b%bConnection: %b\r\n\r\n%b" % (
+        status,
+        phrase(status),
+        content,
+        extra,
+        b"keep-alive" if keep_alive else b"close",
+        b"" if head_only or content_less else body,
+    )
+
+
+def phrase(status: int) -> bytes:
+    """The reason phrase of a registered status, else b""."""
+    """The reason phrase that goes with `status`; b"" for one without a name."""
+    try:
+        return http.HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

@@ -1,0 +1,116 @@
+"""Who the client is, whom we believe, and what we tell upstreams about it."""
+
+import ipaddress
+import re
+from typing import Final
+
+from loomproxy.core.hygiene.names import TOKEN, values_of
+from loomproxy.core.hygiene.policy import ForwardPolicy, Network, Peer, Values
+from loomproxy.core.message import RequestHead
+
+_HOPS_MAX: Final = 32  # of X-Forwarded-For, that are looked at: longer chains are made up
+_REQUEST_ID: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_HOST_AND_PORT: Final = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_PORT: Final = re.compile(rb"[0-9]{1,5}")
+_FORWARDED_FOR: Final = re.compile(rb"(?i:(?:^|[;,])[ \t]*for)=(\"[^\"]*\"|[^;, \t]*)")
+_ADDRESS: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+|(.*)", re.DOTALL)
+
+
+def is_trusted(ip: bytes, trusted: tuple[Network, ...]) -> bool:
+    """Whether `ip` (text) is in one of the networks. An IPv4-mapped address counts as IPv4."""
+    address = _address(ip)
+    return address is not None and any(address in network for network in trusted)
+
+
+def _address(text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.decode("ascii"))
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def client_ip(block: bytes, peer: Peer, policy: ForwardPolicy) -> bytes:
+    """The client's address as text.
+
+    A trusted peer may say for whom it asks; whom it names may be trusted too, and so on from right
+    to left, until somebody who is not, or who is not an address. An untrusted peer is the client,
+    whatever it says.
+    """
+    found = peer.ip
+    if not peer.trusted:
+        return found
+    for hop in reversed(_hops(block, policy)[-_HOPS_MAX:]):
+        match = _ADDRESS.fullmatch(hop)
+        assert match is not None
+        address = _address(match[1] or match[2] or match[3])
+        if address is None:
+            break
+        found = str(address).encode()
+        if not any(address in network for network in policy.trusted):
+            break
+    return found
+
+
+def _hops(block: bytes, policy: ForwardPolicy) -> list[bytes]:
+    """For whom each proxy before us asked, the nearest last."""
+    if policy.forwarded:
+        said = b",".join(values_of(block, b"forwarded"))
+        if said:
+            return [hop.strip(b'"') for hop in _FORWARDED_FOR.findall(said)]
+    said = b",".join(values_of(block, b"x-forwarded-for"))
+    return [hop.strip(b" \t") for hop in said.split(b",")] if said else []
+
+
+def request_id(block: bytes, peer: Peer, policy: ForwardPolicy, fresh: bytes) -> bytes:  # noqa: ARG001 - agreed
+    """The id that came with the request when it is one token of at most 128 bytes, else `fresh`."""
+    name = policy.request_id_header
+    if not name:
+        return fresh
+    said = values_of(block, name.lower()) if name.lower() in block.lower() else []
+    return said[0] if len(said) == 1 and _REQUEST_ID.fullmatch(said[0]) else fresh
+
+
+def identity_lines(head: RequestHead, peer: Peer, policy: ForwardPolicy, values: Values) -> bytes:
+    """Who asks, and what for, in the fields that the policy wants."""
+    scheme, authority, port = peer.scheme, head.authority, b"%d" % peer.local_port
+    forwarded_for = peer.ip
+    forwarded = _forwarded(peer, authority) if policy.forwarded else b""
+    if peer.trusted:
+        scheme = _said(head.block, b"x-forwarded-proto", TOKEN, scheme).lower()
+        port = _said(head.block, b"x-forwarded-port", _PORT, port)
+        authority = _said(head.block, b"x-forwarded-host", _HOST_AND_PORT, authority)
+        forwarded_for = _joined([*values_of(head.block, b"x-forwarded-for"), peer.ip])
+        if forwarded:
+            forwarded = _joined([*values_of(head.block, b"forwarded"), forwarded])
+    lines = b"Forwarded: %b\r\n" % forwarded if forwarded else b""
+    if not policy.x_forwarded:
+        return lines
+    return b"%b%b%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (
+        lines,
+        b"X-Forwarded-For: %b\r\n" % forwarded_for if forwarded_for else b"",
+        b"X-Real-IP: %b\r\n" % values.client_ip if values.client_ip else b"",
+        scheme,
+        authority,
+        port,
+    )
+
+
+def _said(block: bytes, name: bytes, valid: re.Pattern[bytes], otherwise: bytes) -> bytes:
+    """What a trusted peer said in `name`, if it said it once and validly."""
+    values = values_of(block, name)
+    return values[0] if len(values) == 1 and valid.fullmatch(values[0]) else otherwise
+
+
+def _joined(values: list[bytes]) -> bytes:
+    return b", ".join([value for value in values if value])
+
+
+def _forwarded(peer: Peer, authority: bytes) -> bytes:
+    """Our element of Forwarded (RFC 7239 §4)."""
+    node = peer.ip or b"unknown"
+    if b":" in node:
+        node = b'"[%b]"' % node
+    host = b';host="%b"' % authority if authority else b""
+    return b"for=%b%b;proto=%b" % (node, host, peer.scheme)
