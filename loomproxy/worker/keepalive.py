@@ -21,6 +21,7 @@ class Keepalive:
 
     def __init__(self, wheel: "Wheel[Any]") -> None:
         self._wheel = wheel
+        self.connections = 0  # to endpoints, idle or not
         self._idle: dict[Endpoint, list[Upstream]] = {}
 
     def take(self, endpoint: Endpoint) -> "Upstream | None":

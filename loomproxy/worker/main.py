@@ -193,9 +193,6 @@ class Worker:
             return
         tally = services.tally
         tally.access_log_dropped = self._access_log.lost if self._access_log else 0
-        tally.connections_downstream = len(services.drivers)
-        tally.connections_upstream = services.upstreams
-        tally.in_flight = services.in_flight
         self._say(
             Pong(
                 message.number,

@@ -57,7 +57,6 @@ class Services:
         self.empty = asyncio.Event()  # there is no connection from downstream
         self.empty.set()
         self.in_flight = 0  # exchanges
-        self.upstreams = 0  # connections to endpoints, idle ones included
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run `work` beside everything else. Its errors end the worker."""
@@ -86,7 +85,6 @@ class Services:
     def attach(self, driver: "Driver") -> None:
         """A connection from downstream began."""
         self.drivers.add(driver)
-        self.tally.connections_accepted += 1
         self.empty.clear()
 
     def forget(self, driver: "Driver") -> None:

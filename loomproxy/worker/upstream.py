@@ -48,6 +48,7 @@ class Upstream(asyncio.Protocol):
         """The connection is there. What the kernel does not take at once means: full."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=0)
+        self._keepalive.connections += 1
 
     def data_received(self, data: bytes) -> None:
         """Tell the holder."""
@@ -75,6 +76,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """It is over."""
+        self._keepalive.connections -= 1
         driver = self.driver
         if driver is None:
             self._keepalive.remove(self)
