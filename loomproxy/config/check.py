@@ -164,7 +164,7 @@ def _action(route: Route, dynamic: Dynamic, path: str) -> Iterator[Problem]:
 def _useless(route: Route, action: str, path: str) -> Iterator[Problem]:
     """Keys that only a route to a pool has any use for."""
     plain = Route()
-    for name in ("rewrite", "request_headers", "response_headers", "host", "retry", "timeouts"):
+    for name in ("rewrite", "request_headers", "response_headers", "host", "retry"):
         if getattr(route, name) != getattr(plain, name):
             do = "Take it out."
             if name == "response_headers" and action == "respond":

@@ -22,6 +22,8 @@ SIZE_BYTES_MAX: Final = 1 << 40
 
 def _key(attribute: str) -> str:
     """The key as users write it: the unit of a duration stands in its value."""
+    if attribute.endswith("_per_s"):  # A rate: a bare number, so its unit stays.
+        return attribute
     return attribute.removesuffix("_s")
 
 

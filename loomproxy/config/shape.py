@@ -160,6 +160,8 @@ def limits_in_words(leaf: Leaf) -> str:
 
 def in_words(kind: str, value: float) -> str:
     """A number of a kind as people write it: 4s, 64KiB, 1024."""
+    if kind == "duration" and not value:
+        return "0s"
     if kind == "duration":
         return _in_units(value, (("d", 86400), ("h", 3600), ("m", 60), ("s", 1), ("ms", 0.001)))
     if kind == "size":

@@ -265,7 +265,8 @@ def _number(leaf: Leaf, value: object) -> float:
     try:
         number = _NUMBERS[leaf.kind](value)
     except (ValueError, OverflowError):
-        raise _Wrong(f"is no {leaf.kind}", expected, _EXAMPLES[leaf.kind]) from None
+        claim = f"is no {_NOUNS.get(leaf.kind, leaf.kind)}"
+        raise _Wrong(claim, expected, _EXAMPLES[leaf.kind]) from None
     if number < leaf.low:
         claim = f"is below {in_words(leaf.kind, leaf.low)}"
         raise _Wrong(claim, expected, "Raise it.")
@@ -317,6 +318,7 @@ _NUMBERS: Final[dict[str, Callable[[object], float]]] = {
     "size": _size,
     "duration": _duration,
 }
+_NOUNS: Final = {"count": "whole number"}
 _EXAMPLES: Final = {
     "count": "Write it in digits, without quotes.",
     "number": "Write it in digits, without quotes.",

@@ -1,0 +1,320 @@
+"""The reference and the JSON schema of the configuration, written from the model.
+
+`python -m loomproxy.config.document` writes `docs/configuration.md` and `conf/schema.json`;
+`--check` writes nothing and exits with 1 when one of them is not what would be written.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loomproxy.config.key import Base
+from loomproxy.config.kinds import KINDS
+from loomproxy.config.model import Dynamic, Static
+from loomproxy.config.shape import (
+    Group,
+    Key,
+    Leaf,
+    Many,
+    Maybe,
+    Shape,
+    Table,
+    in_words,
+    keys_of,
+    limits_in_words,
+)
+
+Schema = dict[str, object]
+
+REFERENCE: Final = "docs/configuration.md"
+SCHEMA: Final = "conf/schema.json"
+
+_REFERENCED: Final = r"\$\{"
+_DURATION: Final = r"^\s*[0-9]+(\.[0-9]+)?\s*(us|ms|s|m|h|d)\s*$"
+_SIZE: Final = r"^\s*[0-9]+(\.[0-9]+)?\s*(B|kB|KB|KiB|MB|MiB|GB|GiB)\s*$"
+
+_HEAD: Final = """\
+# Configuration
+
+*This page is written from the model by `python -m loomproxy.config.document`. Change
+`loomproxy/config/static.py` or `dynamic.py`, not this text.*
+
+One file, YAML, JSON or TOML by its suffix. `loomproxy check FILE` tells every problem at once, each
+with its path, what was expected and what to do. `conf/quickstart.yaml` is the shortest useful file,
+`conf/loomproxy.yaml` shows every key, `conf/schema.json` lets an editor complete and check them.
+
+```yaml
+listeners:
+  - {name: public, address: ":8080"}
+pools:
+  app:
+    endpoints: ["http://127.0.0.1:9000"]
+routes:
+  - {pool: app}
+```
+
+## How values are written
+
+* **Durations** are `250ms`, `5s`, `2m`, `1h`, `1d`, or a number of seconds.
+* **Sizes** are `64KiB`, `10MB`, `1GiB`, or a number of bytes.
+* **Lists** of a single value may be written as that value: `methods: GET`.
+* **YAML** is read as its version 1.2 does: booleans are `true` and `false`; `off`, `yes` and `no`
+  are words. No key may stand twice in one place. Anchors and `<<` work.
+* **References** are resolved once, when the file is read: `${NAME}` is a variable of the
+  environment, `${NAME:-default}` has a default, `${file:/path}` is the text of a file (without its
+  last line break; a relative path is looked up beside the configuration). `$${` is a literal `${`.
+  What they stand for never appears in a problem.
+* **Unknown keys** are refused.
+
+## Which route a request takes
+
+A request matches many routes; the most specific has it:
+
+1. what the house answers itself (health, metrics), on the listeners that say so;
+2. host: exact name, then the longest wildcard, then any;
+3. path: exact, then regular expressions in file order, then the longest prefix, then any;
+4. a route that names methods before one that does not;
+5. more header conditions before fewer;
+6. more query conditions before fewer;
+7. the order of the file.
+
+A route that does not match at all is no candidate: where the routes of the exact host have none for
+a path, the wildcards are asked, then the routes for any host. A star in `*.example.com` stands for
+one label or more, never for none.
+
+Prefixes are whole segments: `/api` matches `/api` and `/api/x`, not `/apix`; `/api/` means the
+same. Paths are compared as they came, except that percent-encoded letters, digits and `-._~` are
+the same as plain ones (RFC 3986 §6.2.2), so that `/%61dmin` is `/admin`. `%2F` is no slash, and
+`//` is not `/`. A rewrite takes the same view when it strips a prefix.
+
+Of several header lines or query parameters with one name, any may satisfy a condition. Query
+parameters are compared decoded.
+"""
+
+_STATIC_HEAD: Final = """\
+## Keys that need a restart
+
+A reload that changes one of these keeps the running value and names the key.
+"""
+
+_DYNAMIC_HEAD: Final = """\
+## Keys that a reload publishes
+
+Running exchanges end with the configuration they began with; new ones take the new.
+"""
+
+
+def reference() -> str:
+    """The text of docs/configuration.md."""
+    parts = [_HEAD]
+    for head, struct in ((_STATIC_HEAD, Static), (_DYNAMIC_HEAD, Dynamic)):
+        parts.append(head)
+        parts.append(_table_of(struct, ""))
+        for key in keys_of(struct):
+            parts += _sections(key.shape, key.name, key.description)
+    return "\n".join(parts)
+
+
+def _sections(shape: Shape, path: str, about: str) -> Iterator[str]:
+    """A section for each group at or below `shape`."""
+    group, path = _group_in(shape, path)
+    if group is None:
+        return
+    yield f"### `{path}`\n\n{_prose(group.about or about)}\n"
+    yield _table_of(group.struct, path)
+    for key in group.keys:
+        yield from _sections(key.shape, f"{path}.{key.name}", key.description)
+
+
+def _group_in(shape: Shape, path: str) -> tuple[Group | None, str]:
+    """The group that a shape holds, with its path as `pools.NAME` or `listeners[]`."""
+    match shape:
+        case Group():
+            return shape, path
+        case Maybe():
+            return _group_in(shape.item, path)
+        case Many():
+            return _group_in(shape.item, f"{path}[]")
+        case Table():
+            return _group_in(shape.item, f"{path}.NAME")
+        case Leaf():
+            return None, path
+
+
+def _table_of(struct: type[Base], path: str) -> str:
+    """The keys of a struct, one per line."""
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key in keys_of(struct):
+        name = f"`{path}.{key.name}`" if path else f"`{key.name}`"
+        row = (name, expected(key.shape), _default(key), _prose(key.description))
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(key: Key) -> str:
+    default = key.default
+    if key.required:
+        return "**required**"
+    if default is None:
+        return "none"
+    if isinstance(default, Base):
+        return "see below"
+    if isinstance(default, tuple | dict | str) and not default:
+        return "empty"
+    return f"`{_written(default, key.shape)}`"
+
+
+def _written(value: object, shape: Shape) -> str:
+    """A default as a file would have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float) and isinstance(shape, Leaf):
+        return in_words(shape.kind, value)
+    return value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))
+
+
+def expected(shape: Shape) -> str:
+    """What may stand in a place, as a noun phrase."""
+    match shape:
+        case Leaf():
+            return _leaf_expected(shape)
+        case Maybe():
+            return expected(shape.item)
+        case Group():
+            return "a mapping"
+        case Table():
+            return f"a mapping from {expected(shape.name)} to {expected(shape.item)}"
+        case Many():
+            either = f"{expected(shape.item)}, or a list of them"
+            return either if shape.one_or_many else f"a list; each item {expected(shape.item)}"
+
+
+def _leaf_expected(leaf: Leaf) -> str:
+    words = " or ".join(f"`{word}`" for word in leaf.words)
+    if not leaf.kind:
+        return words
+    if leaf.kind == "flag":
+        return "`true` or `false`"
+    kind = KINDS[leaf.kind].expected if leaf.kind in KINDS else limits_in_words(leaf)
+    return f"{words}, or {kind}" if words else kind
+
+
+def _prose(text: str) -> str:
+    """Placeholders as code, where the text has no code of its own."""
+    return text if "`" in text else text.replace("{", "`{").replace("}", "}`")
+
+
+def schema() -> Schema:
+    """The JSON schema of a configuration file (draft 2020-12)."""
+    definitions: dict[str, Schema] = {}
+    properties = {
+        key.name: _with_description(key, definitions)
+        for struct in (Static, Dynamic)
+        for key in keys_of(struct)
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "loomproxy configuration",
+        "type": "object",
+        "properties": properties,
+        "required": ["listeners"],
+        "additionalProperties": False,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _with_description(key: Key, definitions: dict[str, Schema]) -> Schema:
+    result = {"description": key.description, **_schema(key.shape, definitions)}
+    if not key.required and isinstance(key.default, bool | int | float | str):
+        result["default"] = key.default
+    return result
+
+
+def _schema(shape: Shape, definitions: dict[str, Schema]) -> Schema:
+    match shape:
+        case Leaf():
+            return _leaf_schema(shape)
+        case Maybe():
+            return _any_of(_schema(shape.item, definitions), {"type": "null"})
+        case Table():
+            item = _schema(shape.item, definitions)
+            return {"type": ["object", "null"], "additionalProperties": item}
+        case Many():
+            item = _schema(shape.item, definitions)
+            many: Schema = {"type": "array", "items": item}
+            return _any_of(item, many) if shape.one_or_many else many
+        case Group():
+            return _group_schema(shape, definitions)
+
+
+def _group_schema(group: Group, definitions: dict[str, Schema]) -> Schema:
+    name = group.struct.__name__
+    if name not in definitions:
+        definitions[name] = {}  # Its place, should it hold itself.
+        definitions[name] = {
+            "description": group.about,
+            "type": ["object", "null"],
+            "properties": {key.name: _with_description(key, definitions) for key in group.keys},
+            "required": [key.name for key in group.keys if key.required],
+            "additionalProperties": False,
+        }
+    reference: Schema = {"$ref": f"#/$defs/{name}"}
+    return _any_of({"type": "string"}, reference) if group.shorthand else reference
+
+
+def _leaf_schema(leaf: Leaf) -> Schema:
+    """One value; text with a `${…}` may stand for everything."""
+    if leaf.kind in KINDS:
+        return {"type": "string"}  # Words beside them are text too.
+    bounds: Schema = {"minimum": leaf.low, "maximum": leaf.high}
+    by_kind: dict[str, list[Schema]] = {
+        "": [],
+        "flag": [{"type": "boolean"}],
+        "count": [{"type": "integer", **bounds}],
+        "number": [{"type": "number", **bounds}],
+        "size": [{"type": "integer", **bounds}, {"type": "string", "pattern": _SIZE}],
+        "duration": [{"type": "number", **bounds}, {"type": "string", "pattern": _DURATION}],
+    }
+    words: list[Schema] = [{"enum": list(leaf.words)}] if leaf.words else []
+    return _any_of(*words, *by_kind[leaf.kind], {"type": "string", "pattern": _REFERENCED})
+
+
+def _any_of(*choices: Schema) -> Schema:
+    return {"anyOf": list(choices)}
+
+
+def documents() -> dict[str, str]:
+    """The path of each document, from the root of the project, and its text."""
+    return {
+        REFERENCE: reference(),
+        SCHEMA: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
+    }
+
+
+def main(arguments: list[str], root: Path) -> int:
+    """Write the documents, or with `--check` only compare them; the exit code."""
+    stale = [
+        path
+        for path, text in documents().items()
+        if not (root / path).exists() or (root / path).read_text("utf-8") != text
+    ]
+    if "--check" in arguments:
+        for path in stale:
+            sys.stderr.write(
+                f"{path}: it is not what the model says; expected the text written from it. "
+                "Run python -m loomproxy.config.document.\n"
+            )
+        return 1 if stale else 0
+    for path in stale:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(documents()[path], "utf-8")
+        sys.stdout.write(f"{path}: written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:], Path(__file__).resolve().parents[2]))
