@@ -3,7 +3,7 @@
     HEAD ──head without body──► OVER ──next_message / expect──► HEAD
      │ └──head with body──► BODY ──last part──► OVER
      │                        └──refusal──► SHUT
-     ├──101──► SHUT (`take_rest` has what follows)
+     ├──101──► TUNNEL ──take_rest──► SHUT
      └──refusal, end of input──► SHUT
 
 Use: `receive` what the socket gave (b"" for its end), then `poll` until it returns None. However
@@ -39,6 +39,7 @@ class _State(enum.Enum):
     HEAD = "head"
     BODY = "body"
     OVER = "over"
+    TUNNEL = "tunnel"
     SHUT = "shut"
 
 
@@ -46,6 +47,7 @@ class _State(enum.Enum):
 _HEAD: Final = _State.HEAD
 _BODY: Final = _State.BODY
 _OVER: Final = _State.OVER
+_TUNNEL: Final = _State.TUNNEL
 _SHUT: Final = _State.SHUT
 _NONE: Final = Framing.NONE
 
@@ -68,6 +70,8 @@ class _Wire:
         """Take what the peer sent next; b"" says that it will send no more."""
         if not data:
             self._ended = True
+        elif self._state is _SHUT:
+            pass  # nobody will read it
         elif self._at >= len(self._data):
             self._data = data
             self._at = self._searched = 0
@@ -308,7 +312,7 @@ class ResponseWire(_Wire):
         if read.framing is Framing.LENGTH and read.body_bytes > self._limits.body_bytes_max:
             return self._refuse(faults.UPSTREAM_MALFORMED, "the body is larger than body_bytes_max")
         if read.status == SWITCHING_PROTOCOLS:
-            self._state = _SHUT
+            self._state = _TUNNEL
         elif not read.is_interim:
             self._begin(read.framing, self._body_of(read))
         return read
