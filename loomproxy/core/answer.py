@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from loomproxy.core import hygiene
-from loomproxy.core.fault import Fault
+from loomproxy.core.fault import METHOD_NOT_ALLOWED, Fault
 from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.core.message import RequestHead, field
 from loomproxy.core.route import Redirect, Respond
@@ -30,18 +30,20 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 def refusal(fault: Fault, request: RequestHead, request_id: bytes) -> Answer:
     """What the client is told about `fault`."""
     accept = field(request.block, b"accept") or b""
+    # RFC 9110 §15.5.6: a 405 MUST say which methods are allowed.
+    allow = b"Allow: GET, HEAD\r\n" if fault is METHOD_NOT_ALLOWED else b""
     if b"json" in accept.lower():
         body = msgspec.json.encode(
             {"error": fault.text, "code": fault.name, "request_id": request_id.decode("ascii")}
         )
-        return Answer(fault.status, JSON, body + b"\n")
+        return Answer(fault.status, JSON, body + b"\n", allow)
     body = b"%d %s\n%s\nRequest-ID: %s\n" % (
         fault.status,
         hygiene.phrase(fault.status),
         fault.text.encode(),
         request_id,
     )
-    return Answer(fault.status, TEXT, body)
+    return Answer(fault.status, TEXT, body, allow)
 
 
 def configured(action: Respond | Redirect, request: RequestHead, scheme: bytes) -> Answer:

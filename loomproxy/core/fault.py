@@ -102,6 +102,9 @@ EXPECTATION_UNSUPPORTED = _fault(
     "expectation_unsupported", Side.POLICY, 417, "The expectation cannot be met."
 )
 NO_ROUTE = _fault("no_route", Side.POLICY, 404, "No route matches this request.")
+METHOD_NOT_ALLOWED = _fault(
+    "method_not_allowed", Side.POLICY, 405, "The method is not allowed here; use GET or HEAD."
+)
 DRAIN_DEADLINE = _fault(
     "drain_deadline", Side.POLICY, 503, "The proxy is shutting down.", timeout=True
 )

@@ -1,5 +1,7 @@
 """What is asked, and who shall answer: the request head, the decision, the request body."""
 
+from typing import Final
+
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
 from loomproxy.core.command import SendUp, Serve, SetDeadline
@@ -12,6 +14,9 @@ from loomproxy.core.message import Framing, RequestHead, RequestPart
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Redirect, Respond, Route, ToPool
 from loomproxy.core.units import NEVER, Instant
+
+READING: Final = frozenset((b"GET", b"HEAD"))
+"""The methods that the pages of the house know."""
 
 
 def on_request(x: State, head: RequestHead, now: Instant) -> None:
@@ -57,9 +62,12 @@ def _act(x: State, route: Route, head: RequestHead, now: Instant) -> None:
     elif isinstance(action, Respond | Redirect):
         x.enter(Phase.POLICY, NEVER)
         x.reply(answer.configured(action, head, x.peer.scheme), now)
-    else:
+    elif head.method in READING:
         x.enter(Phase.POLICY, Instant(now + x.timeouts.service_s))
         x.out.append(Serve(x.ask, head.path))
+    else:
+        x.enter(Phase.POLICY, NEVER)
+        x.refuse(faults.METHOD_NOT_ALLOWED, now)
 
 
 def on_refused_head(x: State, event: RequestBroken, now: Instant) -> None:

@@ -139,7 +139,8 @@ class State:
         if not outcome.fault:
             outcome.fault = fault.name
             outcome.termination = fault.letter + self.phase.value
-        if fault.side is faults.Side.UPSTREAM and self.endpoint is not None:
+        lost_race = self.reused and fault.again is faults.Again.IF_REUSED  # nobody's failure
+        if fault.side is faults.Side.UPSTREAM and self.endpoint is not None and not lost_race:
             self.endpoint.observe(fault, now)
 
     def refuse(self, fault: Fault, now: Instant) -> None:
