@@ -8,7 +8,7 @@ long a head may take, and how it closes so that the client can read its last ans
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from loomproxy.core import fault as faults
 from loomproxy.core.command import Fate
@@ -23,12 +23,10 @@ from loomproxy.core.http1.wire import Refusal, RequestWire
 from loomproxy.core.hygiene import Peer
 from loomproxy.core.message import RequestHead
 from loomproxy.core.units import NEVER, Instant
-from loomproxy.worker.clock import monotonic
 from loomproxy.worker.driver import Driver
+from loomproxy.worker.ports import Door
+from loomproxy.worker.services import Services
 from loomproxy.worker.upstream import NO_TRANSPORT
-
-if TYPE_CHECKING:
-    from loomproxy.worker.listener import ListenerAt
 
 PIPELINED_BYTES_MAX: Final = 64 << 10
 """What a client may send ahead of its answers before it is not read any more."""
@@ -64,6 +62,7 @@ class Downstream(asyncio.Protocol):
         "_pumping",
         "_reading_paused",
         "_requests",
+        "_services",
         "_transport",
         "deadline_at",
         "full",
@@ -72,11 +71,12 @@ class Downstream(asyncio.Protocol):
         "wire",
     )
 
-    def __init__(self, at: "ListenerAt") -> None:
+    def __init__(self, at: Door, services: Services) -> None:
         self._at = at
+        self._services = services
         self._transport: asyncio.Transport = NO_TRANSPORT
-        self._driver = Driver(at.services, self)
-        self.wire = RequestWire(at.services.world.snapshot.limits)
+        self._driver = Driver(services, self)
+        self.wire = RequestWire(services.world.snapshot.limits)
         self.peer: Peer = at.nobody
         self.full = False  # the client has not taken all that was sent
         self.deadline_at: Instant = NEVER
@@ -96,7 +96,7 @@ class Downstream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
         self.peer = self._at.peer_of(self._transport)
         self._at.opened(self, self._driver)
-        self.set_deadline(Instant(monotonic() + self._at.listener.head_timeout_s))
+        self.set_deadline(Instant(self._services.now() + self._at.listener.head_timeout_s))
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -112,7 +112,7 @@ class Downstream(asyncio.Protocol):
         self._pump()
         if driver.exchange is None:
             if fresh and not self.wire.idle and not self._lingering:
-                self.set_deadline(Instant(monotonic() + self._at.listener.head_timeout_s))
+                self.set_deadline(Instant(self._services.now() + self._at.listener.head_timeout_s))
         elif self.wire.buffered > PIPELINED_BYTES_MAX:
             self._hold_back(on=True)
 
@@ -136,6 +136,7 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """It is over."""
         self.deadline_at = NEVER
+        self._services.wheel.forget(self)
         if self._driver.exchange is not None:
             self._driver.tell(DownstreamGone())
         self._at.closed(self, self._driver)
@@ -172,7 +173,7 @@ class Downstream(asyncio.Protocol):
         """Be told at `at`."""
         self.deadline_at = at
         if at < self.scheduled_at:
-            self._at.services.wheel.schedule(self)
+            self._services.wheel.schedule(self)
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -189,9 +190,9 @@ class Downstream(asyncio.Protocol):
         """The exchange is over; what becomes of the connection."""
         if fate is Fate.KEEP:
             self.wire.next_message()
-            draining = self._at.services.world.draining
+            draining = self._services.world.draining
             wait_s = DRAIN_IDLE_S if draining else self._at.listener.idle_timeout_s
-            self.set_deadline(Instant(monotonic() + wait_s))
+            self.set_deadline(Instant(self._services.now() + wait_s))
             self._hold_back(on=False)
             self._pump()
         elif fate is Fate.CLOSE:
@@ -214,7 +215,7 @@ class Downstream(asyncio.Protocol):
     def hurry(self) -> None:
         """The worker drains: if idle, stay a moment for the request that may be on its way."""
         if self.idle and not self._lingering:
-            self.set_deadline(Instant(monotonic() + DRAIN_IDLE_S))
+            self.set_deadline(Instant(self._services.now() + DRAIN_IDLE_S))
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -260,7 +261,7 @@ class Downstream(asyncio.Protocol):
         self.write_eof()
         self.read(paused=False)
         self._hold_back(on=False)
-        self.set_deadline(Instant(monotonic() + LINGER_S))
+        self.set_deadline(Instant(self._services.now() + LINGER_S))
 
     def _swallow(self, size: int) -> None:
         self._lingered_bytes += size

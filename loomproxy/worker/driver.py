@@ -9,7 +9,7 @@ never asked while it is answering. What is sent in one turn leaves in one write 
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from loomproxy.core import command as c
 from loomproxy.core import event as e
@@ -19,13 +19,9 @@ from loomproxy.core.exchange import Exchange, Phase
 from loomproxy.core.http1.wire import Refusal
 from loomproxy.core.message import RequestHead
 from loomproxy.core.pool import Ticket
-from loomproxy.core.units import Instant
-from loomproxy.worker.clock import monotonic
+from loomproxy.worker.ports import Client
 from loomproxy.worker.services import Services
 from loomproxy.worker.upstream import Upstream
-
-if TYPE_CHECKING:
-    from loomproxy.worker.downstream import Downstream
 
 LOG: Final = logging.getLogger("loomproxy.worker")
 
@@ -48,7 +44,7 @@ class Driver:
         "tunnel",
     )
 
-    def __init__(self, services: Services, downstream: "Downstream") -> None:
+    def __init__(self, services: Services, downstream: Client) -> None:
         self._services = services
         self._downstream = downstream
         self.exchange: Exchange | None = None
@@ -143,7 +139,7 @@ class Driver:
 
     def _turn(self) -> None:
         inbox = self._inbox
-        now = Instant(monotonic())
+        now = self._services.now()
         while True:
             while inbox:
                 event = inbox.popleft()
@@ -177,7 +173,7 @@ class Driver:
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.out = []
-            exchange.blame(faults.INTERNAL_ERROR, Instant(monotonic()))
+            exchange.blame(faults.INTERNAL_ERROR, self._services.now())
             exchange.let_go()
             self._services.record(exchange.outcome)
         self.perform_release(c.Release(reusable=False))
@@ -251,7 +247,7 @@ class Driver:
             and upstream.wire.clean
             and not upstream.transport.is_closing()
             and upstream.endpoint in pool.endpoints
-            and services.keepalive.put(upstream, pool.spec.keepalive, Instant(monotonic()))
+            and services.keepalive.put(upstream, pool.spec.keepalive, self._services.now())
         )
 
     def perform_serve(self, command: c.Serve) -> None:

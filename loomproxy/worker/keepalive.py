@@ -5,31 +5,31 @@ old and leave. An idle connection that says anything, or ends, is thrown away wh
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Generic, TypeVar
 
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.pool import KeepaliveSpec
 from loomproxy.core.units import Instant
 from loomproxy.core.wheel import Wheel
+from loomproxy.worker.ports import Idle, Waiting
 
-if TYPE_CHECKING:
-    from loomproxy.worker.upstream import Upstream
+Kept = TypeVar("Kept", bound=Idle)
 
 
-class Keepalive:
+class Keepalive(Generic[Kept]):
     """The idle connections of a worker, by endpoint."""
 
-    def __init__(self, wheel: "Wheel[Any]") -> None:
+    def __init__(self, wheel: Wheel[Waiting]) -> None:
         self._wheel = wheel
         self.connections = 0  # to endpoints, idle or not
-        self._idle: dict[Endpoint, list[Upstream]] = {}
+        self._idle: dict[Endpoint, list[Kept]] = {}
 
-    def take(self, endpoint: Endpoint) -> "Upstream | None":
+    def take(self, endpoint: Endpoint) -> "Kept | None":
         """The youngest idle connection to `endpoint`, or None."""
         stack = self._idle.get(endpoint)
         return stack.pop() if stack else None
 
-    def put(self, upstream: "Upstream", spec: KeepaliveSpec, now: Instant) -> bool:
+    def put(self, upstream: Kept, spec: KeepaliveSpec, now: Instant) -> bool:
         """Hold `upstream` for reuse; False when there are enough, or it has served long enough."""
         stack = self._idle.setdefault(upstream.endpoint, [])
         if len(stack) >= spec.idle_max or upstream.exchanges >= spec.requests_max:
@@ -39,11 +39,17 @@ class Keepalive:
         self._wheel.schedule(upstream)
         return True
 
-    def remove(self, upstream: "Upstream") -> None:
+    def remove(self, upstream: Kept) -> None:
         """`upstream` is of no use any more."""
         stack = self._idle.get(upstream.endpoint)
         if stack and upstream in stack:
             stack.remove(upstream)
+
+    def lost(self, upstream: Kept) -> None:
+        """`upstream` is closed, idle or not."""
+        self.connections -= 1
+        self.remove(upstream)
+        self._wheel.forget(upstream)
 
     def count(self, endpoint: Endpoint) -> int:
         """How many idle connections `endpoint` has."""

@@ -14,7 +14,7 @@ from loomproxy.config.model import Listener
 from loomproxy.core.http1.wire import Refusal
 from loomproxy.core.hygiene import Peer, is_trusted
 from loomproxy.worker.downstream import Downstream
-from loomproxy.worker.driver import Driver
+from loomproxy.worker.ports import Teller
 from loomproxy.worker.services import Services
 
 LOG: Final = logging.getLogger("loomproxy.worker")
@@ -51,7 +51,7 @@ class ListenerAt:
         return await loop.create_server(self._accepted, sock=sock, backlog=backlog)
 
     def _accepted(self) -> Downstream:
-        return Downstream(self)
+        return Downstream(self, self.services)
 
     def _pause(self) -> None:
         """Leave further connections to the kernel's queue."""
@@ -80,17 +80,19 @@ class ListenerAt:
             await self.services.loop.connect_accepted_socket(self._accepted, sock)
         self._sock.close()
 
-    def opened(self, downstream: Downstream, driver: Driver) -> None:
+    def opened(self, client: object, teller: Teller) -> None:
         """A connection began."""
-        self.connections.add(downstream)
-        self.services.attach(driver)
+        assert isinstance(client, Downstream)
+        self.connections.add(client)
+        self.services.attach(teller)
         if len(self.connections) >= self.listener.connections_max:
             self._pause()
 
-    def closed(self, downstream: Downstream, driver: Driver) -> None:
+    def closed(self, client: object, teller: Teller) -> None:
         """A connection is over."""
-        self.connections.discard(downstream)
-        self.services.forget(driver)
+        assert isinstance(client, Downstream)
+        self.connections.discard(client)
+        self.services.forget(teller)
         if (
             self._server is None
             and len(self.connections) < self.listener.connections_max
@@ -108,7 +110,7 @@ class ListenerAt:
         for downstream in list(self.connections):
             downstream.reset()
 
-    def peer_of(self, transport: asyncio.Transport) -> Peer:
+    def peer_of(self, transport: asyncio.BaseTransport) -> Peer:
         """Who is at the other end."""
         name = transport.get_extra_info("peername")
         if not isinstance(name, tuple):

@@ -198,7 +198,7 @@ class Worker:
                 message.number,
                 self._lag_s,
                 services.tally,
-                len(services.drivers),
+                len(services.tellers),
                 services.in_flight,
             )
         )
@@ -207,7 +207,7 @@ class Worker:
     def _stats(self, message: StatsPlease) -> None:
         services = self._services
         if services is not None:
-            pools = pool_statuses(services, Instant(monotonic()))
+            pools = pool_statuses(services, services.now())
             self._say(Stats(message.number, self._revision, pools))
 
     def _reopen(self, _message: ReopenLogs) -> None:
@@ -273,6 +273,6 @@ class Worker:
 
     def _end_exchanges(self) -> None:
         if self._services is not None:
-            for driver in list(self._services.drivers):
+            for driver in list(self._services.tellers):
                 if driver.exchange is not None:
                     driver.tell(DrainExpired())

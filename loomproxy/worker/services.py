@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from loomproxy.core.outcome import Outcome
 from loomproxy.core.tally import Tally
@@ -12,23 +12,10 @@ from loomproxy.core.units import Instant
 from loomproxy.core.wheel import Wheel
 from loomproxy.core.world import World
 from loomproxy.worker.accesslog import AccessLog
+from loomproxy.worker.clock import monotonic
 from loomproxy.worker.keepalive import Keepalive
-
-if TYPE_CHECKING:
-    from loomproxy.worker.driver import Driver
-
-
-class Waiting(Protocol):
-    """What the wheel holds: connections, each with its one deadline."""
-
-    deadline_at: Instant
-    scheduled_at: Instant
-
-    def expire(self) -> None:
-        """The deadline has passed."""
-
-    def __hash__(self) -> int:
-        """By identity."""
+from loomproxy.worker.ports import Teller, Waiting
+from loomproxy.worker.upstream import Upstream
 
 
 class Services:
@@ -40,23 +27,30 @@ class Services:
         group: asyncio.TaskGroup,
         access_log: AccessLog,
         ask_node: Callable[[int, bytes], None],
+        *,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.world = world
         self.wheel: Wheel[Waiting] = Wheel()
-        self.keepalive = Keepalive(self.wheel)
+        self.keepalive: Keepalive[Upstream] = Keepalive(self.wheel)
         self.tally = Tally()
         self.loop = asyncio.get_running_loop()
         self._group = group
+        self._clock = clock
         self._access_log = access_log
         self._ask_node = ask_node
-        self._asked: dict[int, tuple[Driver, int]] = {}
+        self._asked: dict[int, tuple[Teller, int]] = {}
         self._asks = itertools.count(1)
         self._id_prefix = secrets.token_hex(8).encode()
         self._ids = itertools.count(1)
-        self.drivers: set[Driver] = set()  # one for each connection from downstream
+        self.tellers: set[Teller] = set()  # one for each connection from downstream
         self.empty = asyncio.Event()  # there is no connection from downstream
         self.empty.set()
         self.in_flight = 0  # exchanges
+
+    def now(self) -> Instant:
+        """The moment, on the clock of every deadline."""
+        return Instant(self._clock())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run `work` beside everything else. Its errors end the worker."""
@@ -72,25 +66,25 @@ class Services:
         self.tally.count(outcome)
         self._access_log.write(outcome)
 
-    def serve(self, driver: "Driver", ask: int, path: bytes) -> None:
+    def serve(self, teller: Teller, ask: int, path: bytes) -> None:
         """Have the node answer for a page of the house."""
         number = next(self._asks)
-        self._asked[number] = (driver, ask)
+        self._asked[number] = (teller, ask)
         self._ask_node(number, path)
 
-    def served(self, number: int) -> "tuple[Driver, int] | None":
+    def served(self, number: int) -> tuple[Teller, int] | None:
         """Who asked question `number`; once."""
         return self._asked.pop(number, None)
 
-    def attach(self, driver: "Driver") -> None:
+    def attach(self, teller: Teller) -> None:
         """A connection from downstream began."""
-        self.drivers.add(driver)
+        self.tellers.add(teller)
         self.empty.clear()
 
-    def forget(self, driver: "Driver") -> None:
+    def forget(self, teller: Teller) -> None:
         """A connection from downstream is over: nobody waits for its answers."""
-        self.drivers.discard(driver)
-        if not self.drivers:
+        self.tellers.discard(teller)
+        if not self.tellers:
             self.empty.set()
-        for number in [n for n, (asker, _) in self._asked.items() if asker is driver]:
+        for number in [n for n, (asker, _) in self._asked.items() if asker is teller]:
             del self._asked[number]

@@ -5,15 +5,13 @@ driver; while it is idle, anything that arrives makes it useless.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.http1.wire import Limits, ResponseWire
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.worker.keepalive import Keepalive
-
-if TYPE_CHECKING:
-    from loomproxy.worker.driver import Driver
+from loomproxy.worker.ports import Holder
 
 
 class Upstream(asyncio.Protocol):
@@ -32,10 +30,10 @@ class Upstream(asyncio.Protocol):
         "wire",
     )
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, keepalive: Keepalive) -> None:
+    def __init__(self, endpoint: Endpoint, limits: Limits, keepalive: "Keepalive[Upstream]") -> None:
         self.endpoint = endpoint
         self.wire = ResponseWire(limits)
-        self.driver: Driver | None = None  # who holds it; None: nobody
+        self.driver: Holder | None = None  # who holds it; None: nobody
         self.exchanges = 0
         self.tunnel = False
         self.transport: asyncio.Transport = NO_TRANSPORT
@@ -76,12 +74,9 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """It is over."""
-        self._keepalive.connections -= 1
-        driver = self.driver
-        if driver is None:
-            self._keepalive.remove(self)
-        else:
-            driver.upstream_lost()
+        self._keepalive.lost(self)
+        if self.driver is not None:
+            self.driver.upstream_lost()
 
     def pause_writing(self) -> None:
         """The upstream does not take more now."""
@@ -93,7 +88,7 @@ class Upstream(asyncio.Protocol):
         if self.driver is not None:
             self.driver.upstream_taken()
 
-    def hold(self, driver: "Driver") -> None:
+    def hold(self, driver: Holder) -> None:
         """An exchange takes the connection."""
         self.driver = driver
         self.deadline_at = NEVER
