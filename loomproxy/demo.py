@@ -6,6 +6,7 @@ and takes away, and on `/stream` an event stream, so that one can see that it pa
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -15,7 +16,7 @@ from loomproxy.config.address import listen_address
 from loomproxy.core.message import RequestHead, fields
 from loomproxy.node.group import Group
 from loomproxy.node.http import HttpServer, Reply
-from loomproxy.node.sockets import bind_tcp
+from loomproxy.node.sockets import ListenError, listen_tcp
 from loomproxy.process import die_with_parent
 
 STREAM_EVENTS: Final = 5
@@ -23,6 +24,9 @@ STREAM_EVENTS: Final = 5
 
 STREAM_INTERVAL_S: Final = 0.5
 """The pause between two events."""
+
+LISTENS: Final = "listens"
+"""What it says on stderr, alone on a line, when it can be asked."""
 
 CONNECTIONS_MAX: Final = 4096
 """More than the keepalive of any number of workers that fits a demo."""
@@ -37,12 +41,15 @@ def run(address: str, parent_pid: int) -> None:
 
 
 async def _serve(address: str) -> None:
-    parsed = listen_address(address)
-    sock = bind_tcp(parsed.host, parsed.port, shared=False)
-    sock.listen(_BACKLOG)
+    try:
+        sock = listen_tcp(listen_address(address), backlog=_BACKLOG, where="node.demo_upstream")
+    except ListenError as error:
+        sys.exit(str(error))
     group = Group()
     server = HttpServer(answer, group.spawn, connections_max=CONNECTIONS_MAX)
     await server.listen(sock)
+    sys.stderr.write(f"{LISTENS}\n")
+    sys.stderr.flush()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
@@ -53,13 +60,15 @@ async def answer(head: RequestHead, body: bytes) -> Reply:
     """What the demo says to a request."""
     if head.path == b"/stream":
         return Reply(200, content_type=b"text/event-stream", stream=_events())
+    headers: dict[str, str] = {}
+    for name, value in fields(head.block):
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
     seen = {
         "method": head.method.decode(),
         "path": head.path.decode("latin-1"),
         "query": head.query.decode("latin-1"),
-        "headers": [
-            [name.decode("latin-1"), value.decode("latin-1")] for name, value in fields(head.block)
-        ],
+        "headers": headers,
         "body_bytes": len(body),
     }
     return Reply(200, orjson.dumps(seen, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -1,49 +1,95 @@
-"""Which commands there are, and where; nothing of them is imported before it is asked for."""
+"""Which commands there are, and where; nothing of them is imported before it is asked for.
 
-import importlib
+`--version` and a typing mistake are answered in the time that Python and click need; and a worker
+loads nothing that only operators need.
+"""
+
+# ruff: noqa: PLC0415 - importing late is what this module is for.
+
+from collections.abc import Callable
 from typing import Final
 
 import click
 
 import loomproxy
 
-_COMMANDS: Final = {
-    "serve": "Serve a configuration, or one pool without a file.",
-    "check": "Say everything that is wrong with a configuration.",
-    "reload": "Publish the configuration anew in a running instance.",
-    "drain": "Have a running instance finish what it does and leave.",
-    "status": "Show workers, pools and endpoints of a running instance.",
-    "version": "Say which version this is.",
+
+def _serve() -> click.Command:
+    from loomproxy.cli.serve import serve
+
+    return serve
+
+
+def _check() -> click.Command:
+    from loomproxy.cli.check import check
+
+    return check
+
+
+def _reload() -> click.Command:
+    from loomproxy.cli.operate import reload
+
+    return reload
+
+
+def _drain() -> click.Command:
+    from loomproxy.cli.operate import drain
+
+    return drain
+
+
+def _status() -> click.Command:
+    from loomproxy.cli.status import status
+
+    return status
+
+
+def _version() -> click.Command:
+    from loomproxy.cli.version import version
+
+    return version
+
+
+def _worker() -> click.Command:
+    from loomproxy.cli.roles import worker
+
+    return worker
+
+
+def _demo() -> click.Command:
+    from loomproxy.cli.roles import demo
+
+    return demo
+
+
+_COMMANDS: Final[dict[str, tuple[str, Callable[[], click.Command]]]] = {
+    "serve": ("Serve a configuration, or one pool without a file.", _serve),
+    "check": ("Say everything that is wrong with a configuration.", _check),
+    "reload": ("Publish the configuration anew in a running instance.", _reload),
+    "drain": ("Have a running instance finish what it does and leave.", _drain),
+    "status": ("Show workers, pools and endpoints of a running instance.", _status),
+    "version": ("Say which version this is.", _version),
 }
-_HIDDEN: Final = ("worker", "demo")
-_MODULES: Final = {
-    "reload": "operate",
-    "drain": "operate",
-    "worker": "roles",
-    "demo": "roles",
-}
+_HIDDEN: Final = {"worker": _worker, "demo": _demo}  # started by the node, never by people
 
 
 class _Commands(click.Group):
     """Knows its commands by name; imports one to run it."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         """The commands that people call."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 # click's signature
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, imported now; or None."""
-        if cmd_name not in _COMMANDS and cmd_name not in _HIDDEN:
-            return None
-        module = importlib.import_module(f"loomproxy.cli.{_MODULES.get(cmd_name, cmd_name)}")
-        command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)
-        return command
+        if cmd_name in _HIDDEN:
+            return _HIDDEN[cmd_name]()
+        return _COMMANDS[cmd_name][1]() if cmd_name in _COMMANDS else None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's signature
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The help's list, without importing any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, (text, _) in _COMMANDS.items()])
 
 
 @click.group(

@@ -1,14 +1,13 @@
 """Keeps the demo upstream: a process of its own beside the node, for trying things out."""
 
-import asyncio
 import os
 from collections.abc import Mapping
 
-from loomproxy.config.address import listen_address
-from loomproxy.node.lifecycle import NotYetError
+from loomproxy.node.lifecycle import GateError, NotYetError
 from loomproxy.node.log import log
 from loomproxy.process import Exit, Process, clean_environment, own_argv, spawn
 
+_LISTENS = "listens"  # what it says when it can be asked
 _GRACE_S = 2.0  # for its last answers
 
 
@@ -21,6 +20,7 @@ class Demo:
         self._process: Process | None = None
         self._end: Exit | None = None
         self._stopping = False
+        self._listens = False
 
     def start(self) -> None:
         """Start it; `check` says whether it answers."""
@@ -30,16 +30,15 @@ class Demo:
         log("demo upstream started", address=self._address, pid=self._process.pid)
 
     async def check(self) -> None:
-        """The gate: return when it accepts; NotYetError otherwise."""
+        """The gate: return when it listens; NotYetError before, GateError when it has left.
+
+        Asking whether somebody answers at its address would not do: that may be somebody else.
+        """
         if self._end is not None:
             last = self._end.lines[-1] if self._end.lines else str(self._end)
-            raise NotYetError(f"the demo upstream at {self._address} left: {last}")
-        address = listen_address(self._address)
-        try:
-            _, writer = await asyncio.open_connection(address.host, address.port)
-        except OSError as error:
-            raise NotYetError(f"nobody answers at {self._address}: {error.strerror}") from None
-        writer.close()
+            raise GateError(f"the demo upstream left: {last}")
+        if not self._listens:
+            raise NotYetError("the demo upstream does not listen yet")
 
     async def stop(self) -> None:
         """End it."""
@@ -53,4 +52,7 @@ class Demo:
             log("demo upstream left", level="error", reason=str(end))
 
     def _said(self, line: str) -> None:
-        log("demo upstream said", level="warning", line=line)
+        if line == _LISTENS:
+            self._listens = True
+        else:
+            log("demo upstream said", level="warning", line=line)

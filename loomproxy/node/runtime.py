@@ -51,14 +51,18 @@ def runtime_directory(environment: Mapping[str, str], configured: str = "") -> P
 
 
 def _places(environment: Mapping[str, str], configured: str = "") -> list[Path]:
-    """Where instances may be, the place for new ones first."""
-    places = [configured] if configured else []
-    places += environment.get("RUNTIME_DIRECTORY", "").split(":")[:1]
+    """Where instances may be, the place for new ones first.
+
+    Whoever names a directory means that one: a command must not reach an instance elsewhere.
+    """
+    named = configured or environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if named:
+        return [Path(named)]
+    places = [Path(f"/tmp/loomproxy-{os.geteuid()}")]  # noqa: S108 # its owner is checked
     run = environment.get("XDG_RUNTIME_DIR", "")
     if run and Path(run).is_dir():
-        places.append(f"{run}/loomproxy")
-    places.append(f"/tmp/loomproxy-{os.geteuid()}")  # noqa: S108 # its owner is checked
-    return [Path(place) for place in places if place]
+        places.insert(0, Path(run, "loomproxy"))
+    return [*places, _SYSTEM]
 
 
 def admin_socket(directory: Path, pid: int) -> Path:
@@ -75,7 +79,7 @@ def admin_socket(directory: Path, pid: int) -> Path:
 def instances(environment: Mapping[str, str]) -> dict[int, Path]:
     """The admin sockets of all running instances that we may speak to, by the pid of their node."""
     found: dict[int, Path] = {}
-    for place in [*_places(environment), _SYSTEM]:
+    for place in _places(environment):
         for path in sorted(place.glob("admin-*.sock")):
             pid = path.stem.removeprefix("admin-")
             if pid.isdecimal() and answers(path):
