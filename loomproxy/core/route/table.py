@@ -65,6 +65,12 @@ def _host_rank(host: bytes) -> tuple[int, int]:
 
 _Candidate = tuple[Route, Remainder]
 
+_Choice = Route | list[_Candidate]
+"""A route that has the request for certain, or those to ask in turn.
+
+Most places have one route without further conditions; for it nothing more is called.
+"""
+
 
 class _Paths:
     """The routes of one host pattern, by path."""
@@ -72,65 +78,81 @@ class _Paths:
     __slots__ = ("any", "exact", "prefix_bytes_max", "prefixes", "regexes")
 
     def __init__(self) -> None:
-        self.exact: dict[bytes, list[_Candidate]] = {}
+        self.exact: dict[bytes, _Choice] = {}
         self.regexes: list[tuple[Callable[[bytes], object], Route, Remainder]] = []
-        self.prefixes: dict[bytes, list[_Candidate]] = {}
+        self.prefixes: dict[bytes, _Choice] = {}
         self.prefix_bytes_max = 0
-        self.any: list[_Candidate] = []
+        self.any: _Choice | None = None
 
     def add(self, candidate: _Candidate, path: bytes) -> None:
         """Enter a candidate under one path pattern; those entered earlier are asked earlier."""
         kind = candidate[0].match.path_kind
         if kind is PathKind.EXACT:
-            self.exact.setdefault(normal_path(path), []).append(candidate)
+            path = normal_path(path)
+            self.exact[path] = _with(self.exact.get(path), candidate)
         elif kind is PathKind.REGEX:
             self.regexes.append((re.compile(path).search, *candidate))
         elif kind is PathKind.PREFIX:
             prefix = normal_prefix(path)
-            self.prefixes.setdefault(prefix, []).append(candidate)
+            self.prefixes[prefix] = _with(self.prefixes.get(prefix), candidate)
             self.prefix_bytes_max = max(self.prefix_bytes_max, len(prefix))
         else:
-            self.any.append(candidate)
+            self.any = _with(self.any, candidate)
 
     def find(self, head: RequestHead, path: bytes) -> Route | None:
         """The first route that holds, in the stated order."""
-        candidates = self.exact.get(path)
-        if candidates is not None:
-            route = _first(candidates, head)
+        choice = self.exact.get(path)
+        if choice is not None:
+            route = choice if type(choice) is Route else _first(choice, head)
             if route is not None:
                 return route
         for found, route, remainder in self.regexes:
             if found(path) and (remainder.always or remainder.holds(head)):
                 return route
-        if self.prefixes and path.startswith(b"/"):
+        if self.prefixes:
             route = self._longest_prefix(head, path)
             if route is not None:
                 return route
-        return _first(self.any, head)
+        return self.any if type(self.any) is Route else _first(self.any, head)
 
     def _longest_prefix(self, head: RequestHead, path: bytes) -> Route | None:
-        """Ask every prefix of whole segments, from the longest that a route has."""
+        """Ask every prefix of whole segments, from the longest that a route has.
+
+        The empty one (`/`) is asked at the first slash, so `*` never comes to it.
+        """
         end = len(path)
         if end > self.prefix_bytes_max:
             # A prefix ends where a segment does: at a slash, or at the end of the path.
             end = path.rfind(b"/", 0, self.prefix_bytes_max + 1)
         prefixes = self.prefixes
         while end >= 0:
-            candidates = prefixes.get(path[:end])
-            if candidates is not None:
-                route = _first(candidates, head)
+            choice = prefixes.get(path[:end])
+            if choice is not None:
+                route = choice if type(choice) is Route else _first(choice, head)
                 if route is not None:
                     return route
             end = path.rfind(b"/", 0, end)
         return None
 
 
-def _first(candidates: list[_Candidate], head: RequestHead) -> Route | None:
+def _with(choice: _Choice | None, candidate: _Candidate) -> _Choice:
+    """`choice` with one more to ask after all others; nothing is asked after a certain one."""
+    route, remainder = candidate
+    if choice is None:
+        return route if remainder.always else [candidate]
+    if isinstance(choice, list):
+        choice.append(candidate)
+    return choice
+
+
+def _first(choice: _Choice | None, head: RequestHead) -> Route | None:
     """The first that holds; its host and path do already."""
-    for route, remainder in candidates:
-        if remainder.always or remainder.holds(head):
-            return route
-    return None
+    if isinstance(choice, list):
+        for route, remainder in choice:
+            if remainder.always or remainder.holds(head):
+                return route
+        return None
+    return choice
 
 
 class _Hosts:
@@ -139,7 +161,7 @@ class _Hosts:
     __slots__ = ("any", "exact", "service", "wildcards")
 
     def __init__(self) -> None:
-        self.service = _Paths()
+        self.service: _Paths | None = None
         self.exact: dict[bytes, _Paths] = {}
         self.wildcards: dict[bytes, _Paths] = {}  # by what follows the star: b".example.com"
         self.any = _Paths()
@@ -147,6 +169,7 @@ class _Hosts:
     def paths(self, route: Route, host: bytes) -> _Paths:
         """Where the routes of one host pattern are; b"" for any host."""
         if isinstance(route.action, Serve):
+            self.service = self.service or _Paths()
             return self.service
         if not host:
             return self.any
@@ -177,13 +200,13 @@ class RouteTable:
         path = head.path
         if b"%" in path:
             path = normal_path(path)
-        if hosts.service.exact:
+        if hosts.service is not None:
             route = hosts.service.find(head, path)
             if route is not None:
                 return route
-        paths = hosts.exact.get(head.host)
-        if paths is not None:
-            route = paths.find(head, path)
+        if hosts.exact:
+            paths = hosts.exact.get(head.host)
+            route = None if paths is None else paths.find(head, path)
             if route is not None:
                 return route
         if hosts.wildcards:

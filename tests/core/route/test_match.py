@@ -1,4 +1,4 @@
-"""What a request must say for a route to be for it: paths as they compare, conditions as they hold."""
+"""What a request must say for a route to be for it: how paths compare, when conditions hold."""
 
 import pytest
 from hypothesis import given

@@ -196,7 +196,7 @@ def test_the_house_answers_before_any_route_where_it_shall() -> None:
     assert RouteTable.build(routes).routes == tuple(routes)
 
 
-# ---- The law and the walk. -------------------------------------------------------------------------
+# ---- The law and the walk. ---------------------------------------------------------------------
 
 
 def candidates(routes: list[Route], head: RequestHead, listener: str) -> list[tuple[Any, Route]]:
@@ -283,6 +283,7 @@ def tables(draw: st.DrawFn) -> list[Route]:
     listener=LISTENERS,
 )
 def test_the_walk_finds_what_the_stated_order_puts_first(
+    *,
     routes: list[Route],
     path: bytes,
     host: bytes,
