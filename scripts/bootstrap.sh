@@ -88,7 +88,10 @@ make_venv() {
 is_current() { [ -x "$python" ] && cmp -s "$root/requirements/$1.txt" "$venv/$1.lock"; }
 
 # works is true when the interpreter of `.venv` is new enough and has its pip; a half-made environment has not.
-works() { "$python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+works() {
+  "$python" -c 'import pip, sys
+sys.exit(sys.version_info < (3, 11) or not pip.__file__.startswith(sys.argv[1]))' "$venv/" 2>/dev/null
+}
 
 # install LOCK... puts the packages of the lock files into `.venv`, each with a known hash, and lays the stamps.
 install() {
