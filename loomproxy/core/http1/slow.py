@@ -90,11 +90,15 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | Refusa
         return Refusal(faults.UPSTREAM_MALFORMED, unacceptable.refusal.detail)
 
 
-def hopeless(start: bytes) -> str:
-    """Why bytes that are not a whole head yet can never become one; "" when they still can."""
-    if start[0] <= ord(" ") or start[0] > ord("~"):
-        return f"the head begins with {start[:8]!r}, not with a name"
-    if _BARE_LF.search(start):
+def hopeless(data: bytes, at: int, searched: int, end: int) -> str:
+    """Why the head in `data[at:end]`, not whole yet, can never become one; "" when it still can.
+
+    What stands before `searched` has been looked at before, and is not looked at again: a head that
+    trickles in must not cost more with each byte.
+    """
+    if not ord(" ") < data[at] <= ord("~"):
+        return f"the head begins with {data[at : at + 8]!r}, not with a name"
+    if _BARE_LF.search(data, max(at, searched), end):
         return "a line of the head ends in a bare LF"
     return ""
 
@@ -171,7 +175,7 @@ def _response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead:
 
 def _lines(raw: bytes, limits: Limits) -> tuple[bytes, list[bytes]]:
     """The start line and the field lines, after refusing what no line may hold."""
-    why = hopeless(raw)
+    why = hopeless(raw, 0, 0, len(raw))
     if why:
         _malformed(why)
     if _BARE_CR.search(raw):
@@ -224,7 +228,7 @@ def _declared(lines: list[bytes], minor_version: int) -> set[bytes]:
     if coding and b"content-length" in names:
         # RFC 9112 §6.1: a server MAY reject it; §11.2 says why a proxy should.
         _malformed("Content-Length and Transfer-Encoding came together")
-    for name in (b"content-length", b"transfer-encoding", b"host"):
+    for name in (b"content-length", b"transfer-encoding"):
         if names.count(name) > 1:
             _malformed(f"{name.decode()} came {names.count(name)} times, expected once")
     return set(names)

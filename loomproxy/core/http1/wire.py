@@ -124,8 +124,7 @@ class _Wire:
     def _why_hopeless(self) -> tuple[str, bool]:
         """Why the incomplete head can never be accepted ("" if it can); whether for its size."""
         bytes_max = self._limits.head_bytes_max
-        start = self._data[self._at : self._at + bytes_max]
-        why = slow.hopeless(start)
+        why = slow.hopeless(self._data, self._at, self._searched, self._at + bytes_max)
         if why:
             return why, False
         if self.buffered > bytes_max:
@@ -285,6 +284,8 @@ class ResponseWire(_Wire):
     def expect(self, method: bytes) -> None:
         """A request with this method was sent; the next final response answers it."""
         assert self._state is _OVER, self._state
+        # Whatever is held was sent before the request: it cannot be its answer.
+        assert not self.buffered
         self._method = method
         self._answered = False
         self._state = _HEAD
@@ -309,8 +310,6 @@ class ResponseWire(_Wire):
                 self._shut()
                 return answer
             read = answer
-        if read.framing is Framing.LENGTH and read.body_bytes > self._limits.body_bytes_max:
-            return self._refuse(faults.UPSTREAM_MALFORMED, "the body is larger than body_bytes_max")
         if read.status == SWITCHING_PROTOCOLS:
             self._state = _TUNNEL
         elif not read.is_interim:
