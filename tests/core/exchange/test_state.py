@@ -1,0 +1,137 @@
+"""The moves that every phase shares, and the table as a whole."""
+
+import pytest
+
+from loomproxy.core import event as events
+from loomproxy.core import fault as faults
+from loomproxy.core.command import Fate, PauseDown, Release
+from loomproxy.core.event import (
+    DeadlineExpired,
+    DownstreamGone,
+    DownstreamTaken,
+    RequestPart,
+    ResponsePart,
+    UpstreamGone,
+)
+from loomproxy.core.exchange import ANSWERS, IGNORED, TABLE, Phase
+from tests.core.exchange.scenery import (
+    NEVER_FROM_NOW,
+    SEND_S,
+    UNROUTED,
+    answering,
+    connecting,
+    get,
+    house,
+    play,
+    post,
+    post_chunked,
+    queueing,
+    request,
+    waiting,
+    with_length,
+)
+from tests.playbook import deadline, finish, head_down, opened, wakes
+
+
+def test_an_answer_of_ours_to_head_has_no_body() -> None:
+    it = play(house(routes=()))
+    assert it >> request("HEAD", "/") << ... << head_down(404, end=b"\r\n\r\n") << deadline(
+        UNROUTED.send_s
+    )
+    assert it >> DownstreamTaken() << ... << finish(Fate.KEEP, "LP", response_bytes=0)
+
+
+def test_the_log_counts_only_body_bytes_that_were_sent() -> None:
+    it = play()
+    assert it >> get("/empty") << ... << head_down(204, end=b"\r\n\r\n") << deadline(SEND_S)
+    assert it >> DownstreamTaken() << ... << finish(Fate.KEEP, response_bytes=0)
+
+
+def test_while_draining_our_own_answers_say_close() -> None:
+    world = house()
+    world.draining = True
+    it = play(world)
+    assert it >> get("/fixed") << ... << head_down(200, b"Connection: close") << deadline(SEND_S)
+    assert it >> DownstreamTaken() << ... << finish(Fate.CLOSE)
+
+
+def test_what_failed_first_is_what_is_logged() -> None:
+    it = connecting(get(), house(endpoints=1, retries_min_per_s=0.0, retry_budget_ratio=0.0))
+    assert it >> DeadlineExpired() << ... << head_down(504) << deadline(SEND_S)
+    assert it >> DownstreamGone() << ... << finish(Fate.ABORT, "uC", fault="connect_timeout")
+
+
+def test_a_large_request_is_forgotten_and_its_client_read_once_we_answer() -> None:
+    it = connecting(post_chunked("/unheld"), house(endpoints=1, retries_min_per_s=0.0))
+    assert it >> RequestPart(b"12345", ended=False) << PauseDown()
+    assert it.exchange.client_paused
+    assert it >> DeadlineExpired() << ... << head_down(504) << ...
+    assert not it.exchange.client_paused
+    assert it.exchange.replay is None
+
+
+def test_the_slot_of_a_finished_attempt_goes_to_who_waits() -> None:
+    world = house(endpoints=1, in_flight_max=1)
+    it, other = queueing(get(), world)
+    assert other >> DownstreamGone() << Release(reusable=False) << wakes(it.exchange) << deadline(
+        NEVER_FROM_NOW
+    ) << finish(Fate.ABORT, "CC")
+    assert it.exchange.phase is Phase.QUEUE
+
+
+def test_an_exchange_keeps_the_snapshot_that_it_was_born_with() -> None:
+    world = house()
+    it = connecting(get(), world)
+    born = world.snapshot
+    world.publish(house(endpoints=1).snapshot)
+    assert it.exchange.snapshot is born
+    assert it >> opened() << ... >> with_length(0) << ...
+
+
+@pytest.mark.parametrize("kind", sorted(IGNORED, key=lambda kind: kind.__name__))
+def test_what_comes_late_means_nothing(kind: type) -> None:
+    fields = {"ask": -1, "reused": False, "fault": faults.CONNECT_FAILED, "from_downstream": True}
+    fields |= {"status": 200, "content_type": b"", "body": b""}
+    event = kind(**{name: fields[name] for name in kind.__struct_fields__})
+    it = waiting(get())
+    assert it >> DownstreamGone() << ...
+    assert it >> event
+
+
+@pytest.mark.parametrize(
+    ("it", "event"),
+    [
+        (connecting(get()), UpstreamGone(faults.UPSTREAM_CLOSED)),
+        (connecting(get()), with_length(0)),
+        (waiting(get()), ResponsePart(b"", ended=True)),
+        (waiting(get()), get()),
+        (answering(get(), with_length(5)), with_length(5)),
+        (play(), RequestPart(b"", ended=True)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_not_in_the_table_is_a_bug_of_ours(it: object, event: events.Event) -> None:
+    it = it.exchange  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError, match="in phase"):
+        it.handle(event, 1000.0)  # type: ignore[attr-defined]
+
+
+def test_the_table_is_whole() -> None:
+    known = set(events.Event.__args__)
+    assert set(TABLE) == set(Phase)
+    assert TABLE[Phase.DONE] == {}
+    for phase, steps in TABLE.items():
+        assert set(steps) <= known
+        if phase not in (Phase.REQUEST, Phase.DONE):
+            assert {DeadlineExpired, DownstreamGone, events.DrainExpired} <= set(steps), phase
+    heard = {kind for steps in TABLE.values() for kind in steps}
+    assert heard == known, "an event that no phase hears"
+    assert ANSWERS < IGNORED
+
+
+def test_the_client_is_read_again_for_its_next_request() -> None:
+    it = connecting(post(5, "/unheld"))
+    assert it >> RequestPart(b"12345", ended=True) << PauseDown()
+    assert it.exchange.client_paused
+    assert it >> DownstreamGone() << ...
+    assert not it.exchange.client_paused

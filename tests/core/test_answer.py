@@ -1,0 +1,93 @@
+"""Answers of our own: what the client reads when no upstream speaks."""
+
+import json
+
+import pytest
+
+from loomproxy.core import answer
+from loomproxy.core import fault as faults
+from loomproxy.core.answer import Answer
+from loomproxy.core.http1.limits import Limits
+from loomproxy.core.http1.wire import RequestWire
+from loomproxy.core.hygiene import ForwardPolicy
+from loomproxy.core.message import RequestHead
+from loomproxy.core.route import Redirect, Respond
+
+
+def request(*lines: str, method: str = "GET") -> RequestHead:
+    wire = RequestWire(Limits())
+    wire.receive("\r\n".join((f"{method} /a?b HTTP/1.1", "Host: h", *lines, "", "")).encode())
+    head = wire.poll()
+    assert isinstance(head, RequestHead)
+    return head
+
+
+def rendered(it: Answer, head: RequestHead, **policy: bytes) -> bytes:
+    return answer.render(
+        it, head, policy=ForwardPolicy(**policy), keep_alive=True, request_id=b"id-1"
+    )
+
+
+def test_a_refusal_is_one_plain_sentence_with_the_request_id() -> None:
+    it = answer.refusal(faults.CONNECT_FAILED, request(), b"id-1")
+    assert it == Answer(
+        502,
+        answer.TEXT,
+        b"502 Bad Gateway\nThe upstream could not be reached.\nRequest-ID: id-1\n",
+    )
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html, Application/Problem+JSON"])
+def test_who_accepts_json_is_refused_in_json(accept: str) -> None:
+    it = answer.refusal(faults.NO_ROUTE, request(f"Accept: {accept}"), b"id-1")
+    assert (it.status, it.content_type) == (404, b"application/json")
+    assert json.loads(it.body) == {
+        "error": "No route matches this request.",
+        "code": "no_route",
+        "request_id": "id-1",
+    }
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_a_method_that_is_not_allowed_is_told_which_are(accept: str) -> None:
+    it = answer.refusal(faults.METHOD_NOT_ALLOWED, request(f"Accept: {accept}"), b"id-1")
+    assert it.block == b"Allow: GET, HEAD\r\n"
+
+
+@pytest.mark.parametrize("fault", [each for each in faults.FAULTS.values() if each.status])
+def test_no_refusal_tells_about_the_inside(fault: faults.Fault) -> None:
+    it = answer.refusal(fault, request(), b"id-1")
+    assert it.status == fault.status
+    for inside in (b"10.", b"/", b"loomproxy", b"Traceback"):
+        assert inside not in it.body
+
+
+def test_a_route_answers_what_it_was_told() -> None:
+    action = Respond(418, b"tea\n", b"text/x-tea", b"X-Pot: small\r\n")
+    it = answer.configured(action, request(), b"http")
+    assert it == Answer(418, b"text/x-tea", b"tea\n", b"X-Pot: small\r\n")
+
+
+def test_a_route_redirects_to_where_it_was_told() -> None:
+    it = answer.configured(Redirect(301, b"{scheme}://{host}/x{path}{query}"), request(), b"https")
+    assert it == Answer(
+        301, answer.TEXT, b"301 Moved Permanently\n", b"Location: https://h/x/a?b\r\n"
+    )
+
+
+def test_an_answer_is_a_whole_response() -> None:
+    assert rendered(Answer(200, b"text/plain", b"ok", b"X-A: b\r\n"), request()) == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nX-A: b\r\n"
+        b"X-Request-ID: id-1\r\nConnection: keep-alive\r\n\r\nok"
+    )
+
+
+def test_head_gets_the_length_of_what_it_does_not_get() -> None:
+    data = rendered(Answer(200, b"text/plain", b"ok"), request(method="HEAD"))
+    assert b"Content-Length: 2\r\n" in data
+    assert data.endswith(b"\r\n\r\n")
+
+
+def test_without_a_name_for_it_the_request_id_is_not_sent() -> None:
+    data = rendered(Answer(200, b"text/plain", b"ok"), request(), request_id_header=b"")
+    assert b"id-1" not in data
