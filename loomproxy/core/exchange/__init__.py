@@ -101,14 +101,14 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
         **_HOLDING,
         ResponseHead: answering.on_response_head,
         UpstreamGone: attempt.on_upstream_gone,
-        DeadlineExpired: answering.on_response_timeout,
+        DeadlineExpired: answering.on_stalled,
     },
     Phase.DATA: {
         **_ASKING,
         **_HOLDING,
         ResponsePart: answering.on_response_part,
         UpstreamGone: answering.on_cut,
-        DeadlineExpired: answering.on_data_timeout,
+        DeadlineExpired: answering.on_stalled,
     },
     Phase.LAST: {
         **_ANYWHERE,

@@ -54,7 +54,7 @@ def _begin(x: State, head: ResponseHead, now: Instant) -> None:
     if head.framing is Framing.NONE:
         _over(x, now)
     else:
-        x.enter(Phase.DATA, Instant(now + x.timeouts.idle_s))
+        x.enter(Phase.DATA, Instant(now + x.patience_s(Phase.DATA)))
 
 
 def head_down(x: State, head: ResponseHead, framing: Framing, *, keep: bool) -> bytes:
@@ -72,10 +72,17 @@ def head_down(x: State, head: ResponseHead, framing: Framing, *, keep: bool) -> 
     )
 
 
-def on_response_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
-    """No answer: the upstream's fault, unless the client still owes it the request."""
-    owing = not x.client_body_ended and not x.up_full
-    x.refuse(faults.CLIENT_BODY_TIMEOUT if owing else faults.UPSTREAM_TIMEOUT, now)
+def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
+    """Nothing moves: the client's fault if it does not read, or still owes its request."""
+    if x.up_paused:
+        fault = faults.CLIENT_TAKE_TIMEOUT
+    elif not x.client_body_ended and not x.up_full:
+        fault = faults.CLIENT_BODY_TIMEOUT
+    elif x.phase is Phase.HEAD:
+        fault = faults.UPSTREAM_TIMEOUT
+    else:
+        fault = faults.UPSTREAM_STALLED
+    x.fail(fault, now)
 
 
 def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
@@ -91,15 +98,16 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     if part.ended:
         _over(x, now)
     else:
-        wait_s = x.timeouts.send_s if x.up_paused else x.timeouts.idle_s
-        x.out.append(SetDeadline(Instant(now + wait_s)))
+        x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.DATA))))
 
 
 def _over(x: State, now: Instant) -> None:
     """The upstream has said all; what is left is for the client to take it."""
     assert x.endpoint is not None, "an answer from nobody"
     x.endpoint.observe(None, now)
-    x.let_go(reusable=x.upstream_keeps and x.client_body_ended)
+    # A connection that is still full of this request could not tell the next exchange so.
+    x.let_go(reusable=x.upstream_keeps and x.client_body_ended and not x.up_full)
+    x.forget_request()
     x.enter(Phase.LAST, Instant(now + x.timeouts.send_s))
 
 
@@ -108,18 +116,13 @@ def on_cut(x: State, event: UpstreamGone, now: Instant) -> None:
     x.cut(event.fault, now)
 
 
-def on_data_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
-    """Nothing moves: the client's fault if it is the one that does not read."""
-    x.cut(faults.CLIENT_TAKE_TIMEOUT if x.up_paused else faults.UPSTREAM_STALLED, now)
-
-
 def on_downstream_full(x: State, _event: DownstreamFull, now: Instant) -> None:
     """The client reads too slowly: stop reading from the upstream."""
     if not x.up_paused:
         x.up_paused = True
         x.out.append(PAUSE_UP)
-    if x.phase is Phase.DATA:
-        x.out.append(SetDeadline(Instant(now + x.timeouts.send_s)))
+        if x.phase is not Phase.TUNNEL:
+            x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
 
 
 def on_downstream_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
@@ -127,8 +130,8 @@ def on_downstream_taken(x: State, _event: DownstreamTaken, now: Instant) -> None
     if x.up_paused:
         x.up_paused = False
         x.out.append(RESUME_UP)
-        if x.phase is Phase.DATA:
-            x.out.append(SetDeadline(Instant(now + x.timeouts.idle_s)))
+        if x.phase is not Phase.TUNNEL:
+            x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
 
 
 def on_upstream_full(x: State, _event: UpstreamFull, _now: Instant) -> None:
@@ -142,7 +145,7 @@ def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
     x.up_full = False
     x.balance_client()
     if x.phase is Phase.HEAD and not x.client_body_ended:
-        x.out.append(SetDeadline(Instant(now + x.timeouts.idle_s)))
+        x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.HEAD))))
 
 
 def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:

@@ -74,7 +74,7 @@ def on_refused_head(x: State, event: RequestBroken, now: Instant) -> None:
     """The head itself could not be read: there is no request, only an answer."""
     x.outcome.begun_at = now
     x.keep = x.client_body_ended = False
-    x.refuse(event.fault, now)
+    x.fail(event.fault, now)
 
 
 def on_answered(x: State, event: Answered, now: Instant) -> None:
@@ -102,7 +102,7 @@ def on_request_part(x: State, part: RequestPart, now: Instant) -> None:
         data = replay.take()
         if data:
             x.out.append(SendUp(data))
-        x.out.append(SetDeadline(Instant(now + _patience_s(x))))
+        x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
     x.balance_client()
 
 
@@ -111,12 +111,6 @@ def _framed(x: State, part: RequestPart) -> bytes:
         return part.data
     data = chunk(part.data) if part.data else b""
     return data + last_chunk(hygiene.trailers(part.trailers)) if part.ended else data
-
-
-def _patience_s(x: State) -> float:
-    if x.phase is Phase.HEAD and x.client_body_ended:
-        return x.timeouts.response_s
-    return x.timeouts.idle_s
 
 
 def ignore_part(x: State, part: RequestPart, _now: Instant) -> None:
@@ -137,7 +131,4 @@ def ignore_broken(x: State, _event: RequestBroken, _now: Instant) -> None:
 
 def _unusable(x: State, fault: Fault, now: Instant) -> None:
     x.keep = x.client_body_ended = False
-    if x.outcome.status:
-        x.cut(fault, now)
-    else:
-        x.refuse(fault, now)
+    x.fail(fault, now)

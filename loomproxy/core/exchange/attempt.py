@@ -26,15 +26,15 @@ def attempt(x: State, now: Instant) -> None:
     x.holding = True
     outcome.attempts += 1
     outcome.connecting_at = now
+    outcome.opened_at = Instant(0.0)
+    outcome.reused = False
     outcome.endpoint = endpoint.name
     x.enter(Phase.CONNECT, Instant(now + x.timeouts.connect_s))
     x.out.append(Open(x.ask, endpoint, x.fresh))
 
 
 def _wait(x: State, pool: Pool, now: Instant) -> None:
-    if (
-        x.phase is not Phase.QUEUE
-    ):  # else: woken, but somebody was faster; the deadline stays as it is.
+    if x.phase is not Phase.QUEUE:  # Else: woken, but somebody was faster; the deadline stays.
         x.enter(Phase.QUEUE, Instant(now + x.timeouts.queue_s))
     if not pool.usable():
         x.refuse(faults.POOL_UNAVAILABLE, now)
@@ -57,12 +57,11 @@ def on_queue_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
 
 def on_opened(x: State, event: Opened, now: Instant) -> None:
     """The connection is there: the head and what came of the body go up together."""
-    outcome, timeouts, replay = x.outcome, x.timeouts, x.replay
+    outcome, replay = x.outcome, x.replay
     assert replay is not None, "a request without its replay"
     x.reused = outcome.reused = event.reused
     outcome.opened_at = now
-    wait_s = timeouts.response_s if x.client_body_ended else timeouts.idle_s
-    x.enter(Phase.HEAD, Instant(now + wait_s))
+    x.enter(Phase.HEAD, Instant(now + x.patience_s(Phase.HEAD)))
     x.out.append(SendUp(_head_up(x) + replay.take()))
     x.balance_client()
 
@@ -115,7 +114,7 @@ def _failed(x: State, fault: Fault, now: Instant) -> None:
         policy=route.retry,
     ) and pool.may_retry(now)
     if not again:
-        x.refuse(fault, now)
+        x.fail(fault, now)
         return
     if x.reused:
         x.fresh = True  # The peer closed an idle connection: nobody's failure, only a race lost.

@@ -2,7 +2,7 @@
 
 from loomproxy.core import fault as faults
 from loomproxy.core.event import DownstreamGone, DrainExpired, HalfClosed
-from loomproxy.core.exchange.state import State
+from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.units import Instant
 
 
@@ -12,16 +12,16 @@ def on_client_gone(x: State, _event: DownstreamGone, now: Instant) -> None:
 
 
 def on_client_fin(x: State, _event: HalfClosed, now: Instant) -> None:
-    """The client sends no more, yet listens: it gets its answer if its request is whole."""
+    """The client sends no more, yet listens.
+
+    It gets its answer if its request is whole, or if the answer is complete without that.
+    """
     x.keep = False
-    if not x.client_body_ended:
+    if not x.client_body_ended and x.phase is not Phase.LAST:
         x.cut(faults.CLIENT_LEFT, now)
 
 
 def on_drain_expired(x: State, _event: DrainExpired, now: Instant) -> None:
     """The drain deadline has passed."""
     x.keep = False
-    if x.outcome.status:
-        x.cut(faults.DRAIN_DEADLINE, now)
-    else:
-        x.refuse(faults.DRAIN_DEADLINE, now)
+    x.fail(faults.DRAIN_DEADLINE, now)

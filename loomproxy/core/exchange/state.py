@@ -104,7 +104,7 @@ class State:
         self.request: RequestHead = NO_REQUEST
         self.values = NO_VALUES
         self.route: Route | None = None
-        self.timeouts: Timeouts = DEFAULT_TIMEOUTS
+        self.timeouts: Timeouts = self.snapshot.timeouts  # until there is a route
         self.replay: Replay | None = None
         self.client_body_ended = True
         self.client_paused = False
@@ -143,6 +143,13 @@ class State:
         if fault.side is faults.Side.UPSTREAM and self.endpoint is not None and not lost_race:
             self.endpoint.observe(fault, now)
 
+    def fail(self, fault: Fault, now: Instant) -> None:
+        """Say what went wrong where that can still be said and heard, else end it."""
+        if self.outcome.status or not fault.status:
+            self.cut(fault, now)
+        else:
+            self.refuse(fault, now)
+
     def refuse(self, fault: Fault, now: Instant) -> None:
         """Answer for whoever failed; only while no final head went down."""
         self.blame(fault, now)
@@ -156,8 +163,6 @@ class State:
         outcome.status = reply.status
         outcome.answered_at = now
         self.keep = self.keep and self.client_body_ended and not self.world.draining
-        if self.request.method != b"HEAD":
-            outcome.response_bytes += len(reply.body)
         data = answer.render(
             reply,
             self.request,
@@ -165,7 +170,9 @@ class State:
             keep_alive=self.keep,
             request_id=outcome.request_id,
         )
+        outcome.response_bytes = len(data.partition(b"\r\n\r\n")[2])
         self.out.append(HeadDown(reply.status, data))
+        self.forget_request()
         self.enter(Phase.LAST, Instant(now + self.timeouts.send_s))
 
     def cut(self, fault: Fault, now: Instant) -> None:
@@ -180,6 +187,7 @@ class State:
             self.holding = False
             self.up_paused = self.up_full = False
             self.out.append(RELEASE_REUSABLE if reusable else RELEASE)
+            self.balance_client()
         pool = self.pool
         if pool is None:
             return
@@ -201,11 +209,26 @@ class State:
             self.client_paused = pause
             self.out.append(PAUSE_DOWN if pause else RESUME_DOWN)
 
+    def forget_request(self) -> None:
+        """No upstream will want the request any more: hold nothing, and read the client on.
+
+        Many a client reads its answer only when it has sent everything, so what still comes of the
+        request is read and dropped.
+        """
+        self.replay = None
+        self.balance_client()
+
+    def patience_s(self, phase: Phase) -> float:
+        """How long nothing may move in HEAD or DATA: who must move next decides."""
+        if self.up_paused:
+            return self.timeouts.send_s
+        if phase is Phase.HEAD and self.client_body_ended:
+            return self.timeouts.response_s
+        return self.timeouts.idle_s
+
     def finish(self, fate: Fate, now: Instant) -> None:
         """Say the last word; the client is read again, for its next request or its close."""
-        if self.client_paused:
-            self.client_paused = False
-            self.out.append(RESUME_DOWN)
+        self.forget_request()
         self.outcome.ended_at = now
         self.enter(Phase.DONE, NEVER)
         self.out.append(Finish(self.outcome, fate))
@@ -230,7 +253,6 @@ NO_REQUEST: Final = RequestHead(
 """Stands for a request that could not be read."""
 
 NO_VALUES: Final = hygiene.Values()
-DEFAULT_TIMEOUTS: Final = Timeouts()
 
 PAUSE_DOWN: Final = PauseDown()
 RESUME_DOWN: Final = ResumeDown()

@@ -32,6 +32,8 @@ def switch(x: State, head: ResponseHead, now: Instant) -> None:
     if not x.upgrading or head.upgrade != x.request.upgrade or route is None:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
         return
+    assert x.endpoint is not None, "an answer from nobody"
+    x.endpoint.observe(None, now)
     x.outcome.answered_at = now
     x.outcome.status = head.status
     x.keep = False
