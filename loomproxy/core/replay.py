@@ -3,7 +3,15 @@
 While no upstream is there everything is held, and the caller pauses the client once `over` is true,
 so at most `bytes_max` plus one read of the client is in memory. Once an upstream takes the bytes, a
 request that outgrew `bytes_max` is no longer `whole`: it cannot be repeated, and nothing more of it
-is kept.
+is kept. A request in very many pieces has outgrown it too, for each piece costs memory of its own.
+"""
+
+from typing import Final
+
+PIECES_MAX: Final = 1024
+"""Pieces kept of one request. A piece costs about 40 bytes beyond what it holds, so 64 KiB that
+came byte by byte would cost 2.7 MiB; this bounds it to 40 KiB. What is sent in larger steps, as
+nearly everything is, has far fewer.
 """
 
 
@@ -22,7 +30,7 @@ class Replay:
     @property
     def over(self) -> bool:
         """Whether more is held than should be; stop reading from the client."""
-        return self._held_bytes > self._bytes_max
+        return self._held_bytes > self._bytes_max or len(self._held) > PIECES_MAX
 
     def add(self, data: bytes) -> None:
         """Keep `data`, which came from the client, until `take`."""
