@@ -1,7 +1,6 @@
 """Which commands there are, and where; nothing of them is imported before it is asked for.
 
-`--version` and a typing mistake are answered in the time that Python and click need; and a worker
-loads nothing that only operators need.
+`--version` and a typing mistake are answered in the time that Python and click need.
 """
 
 # ruff: noqa: PLC0415 - importing late is what this module is for.
@@ -50,18 +49,6 @@ def _version() -> click.Command:
     return version
 
 
-def _worker() -> click.Command:
-    from loomproxy.cli.roles import worker
-
-    return worker
-
-
-def _demo() -> click.Command:
-    from loomproxy.cli.roles import demo
-
-    return demo
-
-
 _COMMANDS: Final[dict[str, tuple[str, Callable[[], click.Command]]]] = {
     "serve": ("Serve a configuration, or one pool without a file.", _serve),
     "check": ("Say everything that is wrong with a configuration.", _check),
@@ -70,7 +57,6 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[], click.Command]]]] = {
     "status": ("Show workers, pools and endpoints of a running instance.", _status),
     "version": ("Say which version this is.", _version),
 }
-_HIDDEN: Final = {"worker": _worker, "demo": _demo}  # started by the node, never by people
 
 
 class _Commands(click.Group):
@@ -82,8 +68,6 @@ class _Commands(click.Group):
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, imported now; or None."""
-        if cmd_name in _HIDDEN:
-            return _HIDDEN[cmd_name]()
         return _COMMANDS[cmd_name][1]() if cmd_name in _COMMANDS else None
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -99,8 +83,3 @@ class _Commands(click.Group):
 @click.version_option(loomproxy.__version__, message="loomproxy %(version)s")
 def cli() -> None:
     """loomproxy: an edge proxy for apps and AI providers, in one file."""
-
-
-def main() -> None:
-    """Run the command of this process's argv, and leave with its exit status."""
-    cli(prog_name="loomproxy")

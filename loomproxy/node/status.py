@@ -7,7 +7,6 @@ summed; where they differ (an endpoint that only some find unhealthy) the number
 from collections.abc import Iterable
 
 from loomproxy.channel import EndpointStatus, Stats
-from loomproxy.node.exposition import WorkerReading
 from loomproxy.node.slot import Slot, exchanges
 from loomproxy.node.sockets import Sockets
 
@@ -36,22 +35,6 @@ def _worker(slot: Slot) -> dict[str, object]:
         entry["requests_per_s"] = round(worker.requests_per_s, 1)
         entry["loop_lag_s"] = round(pong.loop_lag_s, 4)
     return entry
-
-
-def readings(slots: Iterable[Slot], stats: dict[int, Stats]) -> tuple[WorkerReading, ...]:
-    """What the workers that live say of now, for the metrics."""
-    found = []
-    for slot in slots:
-        pong = slot.worker.pong if slot.worker is not None else None
-        if pong is not None:
-            answer = stats.get(slot.number)
-            pools_seen = answer.pools if answer is not None else ()
-            found.append(
-                WorkerReading(
-                    slot.number, pong.connections, pong.in_flight, pong.loop_lag_s, pools_seen
-                )
-            )
-    return tuple(found)
 
 
 def listeners(sockets: Sockets) -> list[dict[str, str]]:

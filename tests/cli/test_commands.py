@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -120,6 +121,13 @@ def test_help_lists_what_people_call_and_nothing_else(tmp_path: Path) -> None:
     assert loom(tmp_path, "frobnicate").returncode == 2
 
 
+def test_roles_of_the_node_are_not_for_people(tmp_path: Path) -> None:
+    for arguments in (["worker"], ["worker", "--channel", "x"], ["demo", "--listen", ":1"]):
+        done = loom(tmp_path, *arguments)
+        assert done.returncode == 2
+        assert "the node starts by itself" in done.stderr
+
+
 def test_check_says_every_problem_at_once(tmp_path: Path) -> None:
     good = write(tmp_path / "good.json")
     done = loom(tmp_path, "check", good)
@@ -196,8 +204,6 @@ def test_killed_node_takes_its_workers_along(tmp_path: Path, start) -> None:  # 
     assert len(pidfds) == 2
     instance.process.kill()
     instance.process.wait(DEADLINE_S)
-    import select
-
     for pidfd in pidfds:
         assert select.select([pidfd], [], [], DEADLINE_S)[0]
         os.close(pidfd)
