@@ -1,4 +1,4 @@
-"""The stage of the end-to-end tests: an origin and a proxy before it, shared by the plays of one file."""
+"""The stage of the end-to-end tests: an origin and a proxy before it, shared by the plays of a file."""
 
 from collections.abc import Iterator
 

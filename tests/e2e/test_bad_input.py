@@ -1,4 +1,4 @@
-"""What a proxy must refuse: each ends in an answer or a closed connection, and the next client is served."""
+"""What a proxy must refuse: each ends in an answer and a close, and the next client is served."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What every request meets: routes, fixed answers, redirects, rewritten heads, and the corners of HTTP/1."""
+"""What every request meets: routes, fixed answers, rewritten heads, the corners of HTTP/1."""
 
 import hashlib
 import json

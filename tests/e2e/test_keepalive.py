@@ -82,7 +82,7 @@ def test_idle_connections_that_the_upstream_closed_are_not_used(proxies, origin)
 
 
 def racing(origin: Origin) -> None:
-    """From now on `/race` loses the race: on a reused line it is closed without a byte of an answer."""
+    """From now on a reused line is closed without a byte of an answer, whatever the path."""
     served: set[int] = set()
 
     async def race(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""Somebody leaves in the middle: the other side learns of it at once, and nobody takes half for whole."""
+"""Somebody leaves in the middle: the other side learns it, and nobody takes half for whole."""
 
 import pytest
 

@@ -15,7 +15,7 @@ IDLE = 10_000
 OURS = 512  # descriptors of this process besides
 
 IDLE_BYTES_MAX = 12 << 10
-"""Worker memory per idle connection that is held against the budget of 8 KiB, with room for the allocator."""
+"""Worker memory per idle connection: the budget is 8 KiB, and the allocator has its taste."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_ten_thousand_idle_connections(proxies, origin, record_property):
     before = sum(processes.memory_bytes(worker) for worker in workers)
     with contextlib.ExitStack() as held:
         for number in range(IDLE):
-            # 127.0.0.2, .3 …: one source address alone would run short of ports in TIME_WAIT.
+            # Several source addresses: one alone would run short of ports in TIME_WAIT.
             source = (f"127.0.0.{2 + number % 8}", 0)
             held.enter_context(
                 socket.create_connection(loom.http, timeout=10, source_address=source)

@@ -8,7 +8,7 @@ from tests.support.caller import ask
 from tests.support.load import Load
 from tests.support.loom import Loom, pool, settings, to
 from tests.support.stage import Stage
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, steady
 
 STAGE = {
     "listeners": [{"name": "http"}, {"name": "public", "health": True, "metrics": True}],
@@ -90,7 +90,7 @@ def test_requests_are_counted_by_route_pool_and_class(stage: Stage):
     def count() -> float:
         return stage.loom.metric("loomproxy_requests_total", route="app", pool="app", code="2xx")
 
-    before = count()
+    before = steady(count, for_s=0.3)
     for _ in range(5):
         stage.ask()
     eventually(lambda: count() == before + 5, "five more requests")
@@ -131,7 +131,7 @@ def test_bytes_and_connections_are_counted(stage: Stage):
     def sent() -> float:
         return stage.loom.metric("loomproxy_bytes_total", route="app", direction="response")
 
-    before = sent()
+    before = steady(sent, for_s=0.3)
     with stage.caller() as caller:
         body = caller.get(stage.path, "POST", body=b"x" * 1000).body
         eventually(lambda: sent() == before + len(body), "the bytes of one answer")

@@ -1,4 +1,4 @@
-"""A new configuration is published without dropping a request, or the old one is kept and the reason said."""
+"""A new configuration is published without dropping a request, or the old one kept, with why."""
 
 import signal
 

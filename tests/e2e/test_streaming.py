@@ -1,4 +1,4 @@
-"""Bodies pass as they come: events, chunks, trailers, interim answers, and answers that come early."""
+"""Bodies pass as they come: events, chunks, trailers, interim answers, early answers."""
 
 import httpx
 
@@ -10,7 +10,7 @@ CHUNKED = [("Transfer-Encoding", "chunked")]
 
 
 def test_events_arrive_one_by_one(stage: Stage):
-    """Each event is sent only once the client has the one before: an event held back would hang the play."""
+    """Each is sent only once the client has the one before: one held back would hang the play."""
 
     async def events(scene: Scene) -> None:
         await scene.send(head(200, [("Content-Type", "text/event-stream"), *CHUNKED]))
@@ -119,7 +119,7 @@ def test_an_early_answer_arrives_while_the_client_still_sends(stage: Stage):
 
 
 def test_an_early_answer_to_an_upload_that_goes_on_is_whole(stage: Stage):
-    """The upstream answers at once and reads on; both halves end in order, and the connection lives."""
+    """The upstream answers at once and reads on; both halves end in order."""
 
     async def early(scene: Scene) -> None:
         await scene.send(head(200, CHUNKED) + chunk(b"first "))

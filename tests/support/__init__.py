@@ -1,1 +1,1 @@
-"""What tests share: an origin to play upstream, raw clients, a steady load, and the proxy as a process."""
+"""What tests share: an origin to play upstream, raw clients, a load, the proxy as a process."""

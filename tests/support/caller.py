@@ -1,7 +1,7 @@
 """A client on a raw socket, which sends exactly what a test says and tells exactly what came back.
 
-It is strict: a response that is cut short is `complete=False`, however it was framed, so that a test can claim that
-a client can tell.
+It is strict: a response that is cut short is `complete=False`, however it was framed, so that a
+test can claim that a client can tell.
 """
 
 import json

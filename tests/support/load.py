@@ -1,8 +1,8 @@
 """A steady load from ordinary clients: it counts what failed, and why.
 
-Each caller keeps its connection as long as the proxy lets it. A request on a *reused* connection which closes before
-any byte of the answer is sent again once, as every HTTP client does (RFC 9112 §9.3.1); these are counted as `raced`,
-so that a test can claim that there were none.
+Each caller keeps its connection as long as the proxy lets it. A request on a *reused* connection
+which closes before any byte of the answer is sent again once, as every HTTP client does (RFC 9112
+§9.3.1); these are counted as `raced`, so that a test can claim that there were none.
 """
 
 import threading
@@ -96,13 +96,12 @@ class Load:
         except (OSError, Ended) as error:
             nothing_came = not caller.held
             caller.close()
+            took_s = time.monotonic() - begun
             if reused and nothing_came and not isinstance(error, TimeoutError):
                 with self._guard:
                     self.score.raced += 1
                 return self._once(None)
-            self._fail(
-                f"{type(error).__name__}: {error} after {time.monotonic() - begun:.3f} s, reused={reused}"
-            )
+            self._fail(f"{type(error).__name__}: {error} after {took_s:.3f} s, reused={reused}")
             return None
         return self._judge(caller, response)
 

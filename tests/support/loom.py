@@ -1,7 +1,7 @@
-"""The proxy as the tests see it: a command that is started, watched and stopped, from source or from the zipapp.
+"""The proxy as tests see it: a command that is started, watched and stopped, source or zipapp.
 
-Whatever a test does with it, at the end nothing may be left: no process that carries its mark, no traceback in
-what it said.
+Whatever a test does with it, at the end nothing may be left: no process that carries its mark, no
+traceback in what it said.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ Settings = dict[str, Any]
 
 
 def settings(**more: Any) -> Settings:
-    """A small configuration for tests: one worker, asked often how it is, and whatever is given on top."""
+    """A small configuration: one worker, asked often how it is, and what is given on top."""
     node = {"workers": 1, "worker_ping_interval": "100ms", **more.pop("node", {})}
     return {"node": node, **more}
 
@@ -48,9 +48,10 @@ def pool(*urls: Any, **more: Any) -> Settings:
     return {"endpoints": list(urls), **more}
 
 
-def to(name: str, prefix: str = "/", **more: Any) -> Settings:
-    """A route for all below `prefix` to the pool `name`."""
-    return {"match": {"path_prefix": prefix}, "pool": name, **more}
+def to(chosen: str, prefix: str = "", /, **more: Any) -> Settings:
+    """A route for all below `prefix` to the pool `chosen`."""
+    match = {"path_prefix": prefix} if prefix else {}
+    return {"match": match, "pool": chosen, **more}
 
 
 class Loom:
@@ -65,7 +66,7 @@ class Loom:
         self.config_path = directory / "loomproxy.json"
         self.config: Settings = {}
         self.addresses: dict[str, Address] = {}
-        self.admin: Address = ""
+        self._told_to_leave = False
         self.expected_to_fail = False  # a test that kills the node says so
         self._notes = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notes.bind(str(directory / "notify"))
@@ -102,6 +103,11 @@ class Loom:
         return self.process.pid
 
     @property
+    def admin(self) -> Address:
+        """Where the node answers operators: where it is when nothing is configured."""
+        return str(self.directory / f"admin-{self.pid}.sock")
+
+    @property
     def http(self) -> Address:
         """Where the listener `http` is."""
         return self.addresses["http"]
@@ -127,6 +133,7 @@ class Loom:
 
     def signal(self, which: signal.Signals) -> None:
         """Send a signal to the node."""
+        self._told_to_leave |= which in {signal.SIGTERM, signal.SIGINT}
         os.kill(self.pid, which)
 
     def workers(self) -> list[int]:
@@ -160,7 +167,7 @@ class Loom:
     def write_config(self, config: Settings) -> None:
         """Replace the configuration file; the addresses it had stay."""
         self.config = {
-            **{key: self.config[key] for key in ("listeners", "admin") if key in self.config},
+            **{key: self.config[key] for key in ("listeners",) if key in self.config},
             **config,
         }
         self.config.setdefault("access_log", {"path": str(self.access_path), "format": "json"})
@@ -176,7 +183,7 @@ class Loom:
         self.wait_note("READY=1")
 
     def run(self, *arguments: str, within_s: float = WITHIN_S) -> subprocess.CompletedProcess[str]:
-        """Run another sub-command of the same subject, with this instance's admin socket at hand."""
+        """Run another sub-command of the same subject, beside this instance."""
         return subprocess.run(
             (*self.command, *arguments),
             capture_output=True,
@@ -252,7 +259,7 @@ class Loom:
     def _end(self) -> None:
         if self.process is None:
             return
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self._told_to_leave:  # twice would force it
             self.signal(signal.SIGTERM)
         code = self.wait_exit()
         eventually(lambda: not processes.marked(self.mark), "no process left behind", within_s=5.0)
@@ -293,13 +300,11 @@ class Looms:
         config = dict(config)
         listeners = [_listener(loom, each) for each in config.pop("listeners", [{"name": "http"}])]
         config["listeners"] = listeners
-        loom.admin = str(directory / "admin.sock")
-        config.setdefault("admin", {"address": f"unix:{loom.admin}"})
         loom.write_config(config)
         return loom
 
     def start(self, config: Settings, **how: Any) -> Loom:
-        """A running proxy with this configuration; the listener `http` is there unless the config says others."""
+        """A running proxy with this configuration, on the listener `http` unless it has others."""
         loom = self.prepare(config)
         loom.start(**how)
         return loom
@@ -315,15 +320,15 @@ class Looms:
 
 
 def _listener(loom: Loom, wanted: Settings) -> Settings:
-    """A listener with an address of its own where it names none; `unix` as the address makes a socket file."""
+    """A listener on a free port of its address; `unix` as the address makes a socket file."""
     listener = dict(wanted)
     address = listener.get("address", "127.0.0.1")
+    if listener.get("address") and ":" in address and address != "::1":
+        return listener  # a whole address: the test knows best
     if address == "unix":
         path = str(loom.directory / f"{listener['name']}.sock")
         loom.addresses[listener["name"]] = path
         listener["address"] = f"unix:{path}"
-    elif address.startswith("unix:"):
-        loom.addresses[listener["name"]] = address.removeprefix("unix:")
     else:
         port = free_port(address)
         loom.addresses[listener["name"]] = (address, port)

@@ -1,8 +1,9 @@
 """The upstream of the tests: a real server on raw asyncio, which plays what a test asks of a path.
 
-It runs in a thread of its own, so that tests stay plain functions with blocking clients. What it sees is noted in
-its journal (`connected`, `request`, `body`, `left`), which a test can wait for; what it should wait for is a
-*cue* that the test gives. A path nobody claimed echoes what was received.
+It runs in a thread of its own, so that tests stay plain functions with blocking clients. What it
+sees is noted in its journal (`connected`, `request`, `body`, `left`), which a test can wait for;
+what it should wait for is a *cue* that the test gives. A path nobody claimed echoes what was
+received.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from typing import Any, Final, Self
 from tests.support.waiting import WITHIN_S, Journal
 
 READ_AHEAD_BYTES_MAX: Final = 1 << 18
-"""What a line holds before it stops reading; a test of a slow upstream counts on its being small."""
+"""What a line holds before it stops reading; tests of a slow upstream count on its being small."""
 
 Fields = Iterable[tuple[str, str]]
 
@@ -249,7 +250,7 @@ async def echo(scene: Scene) -> None:
 
 
 class Origin:
-    """The server; a context manager. `at` is "" for a free IPv4 port, "::1" for IPv6, or a Unix socket's path."""
+    """The server; a context manager. `at` is an IP address, or a Unix socket's path."""
 
     def __init__(self, name: str = "origin", *, at: str = "127.0.0.1") -> None:
         self.name = name

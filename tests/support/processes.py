@@ -9,7 +9,7 @@ from typing import Final
 from tests.support.waiting import eventually
 
 MARK: Final = "LOOMPROXY_TEST_MARK"
-"""An environment variable that children inherit: it finds those which nobody is the parent of any more."""
+"""An environment variable that children inherit: it finds even those without a parent."""
 
 
 def children(pid: int) -> list[int]:

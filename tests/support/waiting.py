@@ -8,13 +8,13 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 WITHIN_S: Final = 10.0
-"""How long a test waits for what must happen. Far above what it takes, as the machine may be busy."""
+"""How long a test waits for what must happen: far above what it takes on a busy machine."""
 
 _LOOK_EVERY_S: Final = 0.01
 
 
 def eventually(claim: Callable[[], T], what: str, *, within_s: float = WITHIN_S) -> T:
-    """The first true value of `claim`, for facts of which no event exists (files, /proc, other processes)."""
+    """The first true value of `claim`, for facts without events (files, /proc, processes)."""
     end = time.monotonic() + within_s
     never = threading.Event()
     while True:
@@ -71,7 +71,7 @@ class Journal:
             if not self._news.wait_for(lambda: len(self._matching(kind, known)) >= count, within_s):
                 last = [f"{fact.kind} {dict(fact)}" for fact in self._facts[-12:]]
                 raise AssertionError(
-                    f"not within {within_s} s: {count} × {kind} {known}; last noted:\n"
+                    f"not within {within_s} s: {count} times {kind} {known}; last noted:\n"
                     + "\n".join(last)
                 )
             return self._matching(kind, known)[count - 1]
