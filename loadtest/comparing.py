@@ -165,10 +165,19 @@ def _foreign_busy_s() -> float:
     return machine_busy_s() - mine.total_s
 
 
-def measure_all(plan: Plan, directory: Path) -> list[Measurement]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one run found: every measurement, and the Python that runs each proxy written in it."""
+
+    measured: list[Measurement]
+    interpreters: dict[str, str]
+
+
+def measure_all(plan: Plan, directory: Path) -> Found:
     """Carry out the plan, telling on standard error how far it is."""
     measured: list[Measurement] = []
     with subjects(plan, directory) as all_subjects:
+        said = {one.name: machine.interpreter_of(one.process.pid) for one in all_subjects}
         for subject, workload in itertools.product(all_subjects, plan.workloads):
             verify(subject, workload)
             wrk.run(
@@ -187,7 +196,7 @@ def measure_all(plan: Plan, directory: Path) -> list[Measurement]:
                     f"[{len(measured)}/{plan.cells}] {workload.name} {subject.name}:"
                     f" {one.cpu_us:.1f} µs, {one.load.requests_per_s:.0f}/s"
                 )
-    return measured
+    return Found(measured, {name: python for name, python in said.items() if python})
 
 
 def reduce(measured: Sequence[Measurement], plan: Plan) -> list[Figures]:
@@ -287,15 +296,17 @@ def compare(options: argparse.Namespace, command: str) -> None:
     with tempfile.TemporaryDirectory(prefix="loadtest-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # nginx started by root reads its files as somebody else.
-        measured = measure_all(plan, directory)
-    found = reduce(measured, plan)
-    foreign = [one.foreign for one in measured]
-    facts = [*machine.lines(where), f"command: `{command}`"]
+        found = measure_all(plan, directory)
+    reduced = reduce(found.measured, plan)
+    foreign = [one.foreign for one in found.measured]
+    facts = machine.lines(where)
+    facts += [f"{name} runs on {python}" for name, python in found.interpreters.items()]
+    facts.append(f"command: `{command}`")
     facts.append(
         f"other work on this machine meanwhile: {median(foreign):.2f} cores in the median,"
         f" {max(foreign):.2f} at worst"
     )
-    text = render(found, plan, facts)
+    text = render(reduced, plan, facts)
     sys.stdout.write(text)
     if options.markdown is not None:
         options.markdown.write_text(text)
@@ -304,8 +315,9 @@ def compare(options: argparse.Namespace, command: str) -> None:
             "machine": asdict(where),
             "command": command,
             "seconds": plan.seconds,
-            "figures": [asdict(one) for one in found],
-            "rounds": [asdict(one) for one in measured],
+            "interpreters": found.interpreters,
+            "figures": [asdict(one) for one in reduced],
+            "rounds": [asdict(one) for one in found.measured],
         }
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
     _tell(f"done in {time.monotonic() - began_at:.0f} s")

@@ -41,6 +41,7 @@ class Held:
     warm: list[Memory]
     connected: list[Memory]
     connections: int
+    interpreter: str  # the Python it ran on
 
     @property
     def bytes_per_connection(self) -> float:
@@ -85,7 +86,7 @@ def _look(node_pid: int, port: int, connections: int) -> Held:
         raise Trouble(f"{lost} of {connections} idle connections did not stay open and silent.")
     if [one.pid for one in started] != [one.pid for one in connected]:
         raise Trouble("a process of the node was replaced while we looked: see its log.")
-    return Held(started, warm, connected, connections)
+    return Held(started, warm, connected, connections, machine.interpreter_of(node_pid))
 
 
 def role_of(command: str) -> str:
@@ -144,7 +145,8 @@ def remember(options: argparse.Namespace, command: str) -> None:
     known = {proxy.name: proxy for proxy in all_proxies(loomproxy=ours)}
     where = machine.describe(ROOT, {"loomproxy": known["loomproxy"].version()})
     found = measure(ours, workers=options.workers, connections=options.connections)
-    sys.stdout.write(render(found, [*machine.lines(where), f"command: `{command}`"]))
+    facts = [*machine.lines(where), f"runs on {found.interpreter}", f"command: `{command}`"]
+    sys.stdout.write(render(found, facts))
     if options.json is not None:
         whole = {"machine": asdict(where), "command": command, "memory": asdict(found)}
         options.json.write_text(json.dumps(whole, indent=2) + "\n")

@@ -1,5 +1,5 @@
 """The one thing that ends a measurement early, in words for whoever started it."""
 
 
-class Trouble(Exception):  # noqa: N818 - "error" is no word of our glossary.
+class Trouble(Exception):
     """A measurement cannot go on: says where, what was seen, what was expected, what to do."""

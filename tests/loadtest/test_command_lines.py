@@ -103,6 +103,7 @@ def test_an_idle_connection_costs_what_all_processes_grew_by() -> None:
         warm=[memory(1, NODE, 30), memory(2, WORKER, 25)],
         connected=[memory(1, NODE, 31), memory(2, WORKER, 64)],
         connections=1024,
+        interpreter="",
     )
     assert held.bytes_per_connection == 40 * 1024
     text = render(held, ["date: today"])

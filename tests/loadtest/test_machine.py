@@ -1,8 +1,12 @@
 """What was measured on."""
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
-from loadtest.machine import Machine, commit_of, cpu_model, lines
+from loadtest.machine import Machine, commit_of, cpu_model, interpreter_of, lines
 from loadtest.proxies import version_in
 
 
@@ -35,7 +39,7 @@ def test_every_program_is_named_with_its_version() -> None:
     assert lines(where) == [
         "machine: AMD EPYC, 2 cores, Linux 6.1",
         "date: 2026-11-24 02:28 UTC, load average before: 0.12",
-        "python: 3.11.7, loomproxy tree at abc1234",
+        "tree at abc1234; measured with Python 3.11.7",
         "envoy: 1.40.0",
         "nginx: nginx/1.22.1",
     ]
@@ -46,3 +50,13 @@ def test_a_version_is_what_follows_that_word() -> None:
     assert version_in("HAProxy version 2.6.12-1 2026/10/17") == "2.6.12-1 2026/10/17"
     assert version_in("/a/envoy  version: 9e55/1.40.0/Clean") == "9e55/1.40.0/Clean"
     assert version_in("0.1.0") == "0.1.0"
+
+
+def test_the_python_of_a_process_is_told_with_where_it_is() -> None:
+    program = Path(sys.executable).resolve()
+    assert interpreter_of(os.getpid()) == f"{program} ({platform.python_version()})"
+
+
+def test_what_does_not_run_python_has_no_interpreter() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as cat:
+        assert interpreter_of(cat.pid) == ""
