@@ -82,6 +82,7 @@ class Node:
         self._started_at = Instant(self._loop.time())
         self._leave = asyncio.Event()
         self._shutdown = Shutdown()
+        self._signalled = False
         self._forced = False
         self._exit = 0
         self.instance_id = static.node.instance_id or f"{socket.gethostname()}-{self.pid}"
@@ -101,13 +102,17 @@ class Node:
             b"/metrics": self._page_metrics,
             b"/api/v1/health": self._page_ok,
         }
-        self.admin = Admin(public, status=self.status, reload=self.reload, drain=self.leave)
+        self.admin = Admin(public, status=self.status, reload=self.reload, drain=self.drain)
 
     # What operators ask for.
 
     def leave(self) -> None:
-        """Drain and leave; asked a second time, do not wait for anything."""
-        if not self._leave.is_set():
+        """As a signal asks: drain and leave; at the second signal, do not wait for anything.
+
+        A signal after `drain` is the first: systemd stops in order what an operator had drained.
+        """
+        if not self._signalled:
+            self._signalled = True
             self._leave.set()
             return
         log("forced", level="warning")
@@ -117,7 +122,7 @@ class Node:
         self.supervisor.force()
 
     def drain(self) -> None:
-        """Drain and leave; asked a second time, nothing more."""
+        """As a command asks: drain and leave, however often it is said."""
         self._leave.set()
 
     async def reload(self) -> Report:

@@ -251,6 +251,18 @@ def test_worker_that_does_not_drain_is_killed_at_the_deadline(
     run(play)
 
 
+def test_drain_that_is_asked_for_again_does_not_force() -> None:
+    async def play() -> None:
+        async with stage(config(drain=Drain(0.5, 5.0))) as it:
+            for _ in range(2):
+                assert (await it.admin("/api/v1/drain", "POST"))[0] == 202
+            it.node.leave()  # the first signal
+            assert "pid" in await it.get()
+            assert await it.left() == 0
+
+    run(play)
+
+
 def test_second_signal_does_not_wait() -> None:
     async def play() -> None:
         async with stage(config(drain=Drain(60.0, 600.0)), "--ignore-drain") as it:
