@@ -59,10 +59,9 @@ class _Fields(NamedTuple):
         return [value for have, value in self.pairs if have.lower() == name]
 
     def only(self, name: bytes) -> bytes | None:
-        """The value of a field that may come once; None when it is absent."""
+        """The value of a field that came at most once; None when it is absent."""
         values = self.all(name)
-        if len(values) > 1:
-            _malformed(f"{name.decode()} came {len(values)} times, expected once")
+        assert len(values) <= 1
         return values[0] if values else None
 
     def listed(self, name: bytes) -> bytes:

@@ -269,17 +269,23 @@ class RequestWire(_Wire):
 class ResponseWire(_Wire):
     """What an upstream sends us. It rests until `expect` says what the next response answers."""
 
-    __slots__ = ("_answered", "_method")
+    __slots__ = ("_answered", "_broken", "_method")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits, _OVER)
         self._method = b""
         self._answered = False  # some byte came since `expect`
+        self._broken = False
 
     @property
     def clean(self) -> bool:
         """Whether the response is over and nothing followed: another exchange may follow."""
         return self._state is _OVER and not self._ended and not self.buffered
+
+    def break_off(self) -> None:
+        """The connection broke. Nothing more comes, and no body ends by that: it was cut."""
+        self._broken = True
+        self.receive(b"")
 
     def expect(self, method: bytes) -> None:
         """A request with this method was sent; the next final response answers it."""
@@ -351,7 +357,7 @@ class ResponseWire(_Wire):
         if taken is not None or not self._ended:
             return taken
         assert self._body is not None
-        if not self._body.take_eof():
+        if self._broken or not self._body.take_eof():
             return self._refuse(faults.UPSTREAM_CUT, "the upstream closed within its response body")
         self._body = None
         self._state = _OVER

@@ -1,4 +1,4 @@
-"""Feed a wire the same bytes cut in every way, and say what came out in a form that can be compared."""
+"""The same bytes cut in every way, and what a wire makes of them, in a form to compare."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Malformed and smuggling messages, each with its source: refused with the right fault, at every cut."""
+"""Malformed and smuggling messages meet their verdict, at every cut."""
 
 import tomllib
 from pathlib import Path

@@ -116,7 +116,7 @@ def test_the_last_chunk_without_trailers() -> None:
     assert not chunked().take_eof()
 
 
-@pytest.mark.parametrize("cut", range(0, 20))
+@pytest.mark.parametrize("cut", range(20))
 def test_good_chunks_come_out_before_a_bad_one_is_refused(cut: int) -> None:
     assert decode(b"3\r\nabc\r\n2\r\ndexx\r\n0\r\n\r\n", cut) == (b"abcde", "request_malformed")
 
@@ -140,6 +140,11 @@ def test_large_chunks_may_have_extensions_for_ever() -> None:
     piece = b"x" * 256
     encoded = b"100;signature=" + b"a" * 64 + b"\r\n" + piece + b"\r\n"
     assert decode(encoded * 1000 + LAST_CHUNK) == (piece * 1000, b"")
+
+
+def test_what_is_no_chunk_size_is_refused() -> None:
+    assert decode(b"xyz\r\n") == (b"", "request_malformed")
+    assert decode(b"3 \r\nabc\r\n") == (b"", "request_malformed")
 
 
 def test_a_bare_lf_in_a_chunk_size_line_is_refused_at_once() -> None:

@@ -184,7 +184,7 @@ def test_a_response_with_too_many_fields_is_left_to_the_slow_way() -> None:
     assert response("A: 1", "B: 2", limits=Limits(fields_max=1)) is None
 
 
-# Heads around the border of what the lane accepts: mostly valid pieces, and now and then a byte that is not.
+# Heads around the border of what the lane accepts: valid pieces, and now and then one that is not.
 _NAMES = st.sampled_from(
     [
         "Host",
@@ -196,8 +196,14 @@ _NAMES = st.sampled_from(
         "Expect",
         "X",
         "Accept",
+        "X_Y",
+        "Content_Length",
+        "content-length",
+        "X-Forwarded-For",
+        "Host ",
+        "",
+        "A!",
     ]
-    + ["X_Y", "Content_Length", "content-length", "X-Forwarded-For", "Host ", "", "A!"]
 )
 _VALUES = st.sampled_from(
     [
@@ -214,13 +220,11 @@ _VALUES = st.sampled_from(
         "close",
         "keep-alive, x",
         "upgrade",
-    ]
-    + [
         "websocket",
         "100-continue",
         "",
         "a b",
-        "\xe9",
+        "é",
         "a\tb",
         " a",
         "a ",
@@ -243,11 +247,19 @@ _TARGETS = st.sampled_from(
         "http://a/",
         "http://b/",
         "/#",
-        "/\xe9",
+        "/é",
         "/a\\b",
         "//a",
+        "/..;/",
+        "/.a",
+        "/...",
+        "/a?#",
+        "/;=@:",
+        "/%41",
+        "/%zz",
+        "/%00",
+        "a",
     ]
-    + ["/..;/", "/.a", "/...", "/a?#", "/;=@:", "/%41", "/%zz", "/%00", "a"]
 )
 _REQUEST_LINES = st.builds(
     lambda m, t, v, e: f"{m} {t} {v}{e}",

@@ -134,6 +134,52 @@ def test_request_lines_that_are_refused(start: str, fault: faults.Fault) -> None
     assert refused("Host: a", start=start, limits=Limits(target_bytes_max=bytes_max)).fault is fault
 
 
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["Host: a", "X: a\nY: b"], "bare LF"),
+        (["Host: a", "X: a\rY: b"], "not followed by LF"),
+        (["Host: a", "X: a\x00"], "control character"),
+        (["Host: a", "X: a", " b"], "folded"),
+        (["Host: a", "X : a"], "not a field line"),
+        (["Host: a", "Content-Length: 5, 5"], "not one number"),
+        (["Host: a", "Content-Length: 5", "Content-Length: 5"], "came 2 times"),
+        (["Host: a", "Content-Length: 5", "Transfer-Encoding: chunked"], "came together"),
+        (["Host: a", "Host: a"], "Host"),
+        (["Host: a@b"], "not a host"),
+        (["Host: a:99999"], "not a host"),
+        (["Host: [1.2.3.4]"], "IPv6"),
+    ],
+)
+def test_fields_that_are_refused(lines: list[str], why: str) -> None:
+    refusal = refused(*lines, start="POST / HTTP/1.1")
+    assert refusal.fault is faults.REQUEST_MALFORMED
+    assert why in refusal.detail
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("/a#b", "fragment"),
+        ("*", "OPTIONS"),
+        ("http://u@a/", "user information"),
+        ("http://b/", "is not the Host"),
+        ("/a\\b", "backslash"),
+        ("/%zz", "percent-encoding"),
+        ("/a/%2e./b", "dot segment"),
+        ("/a/..;x/b", "dot segment"),
+    ],
+)
+def test_targets_that_are_refused(target: str, why: str) -> None:
+    refusal = refused("Host: a", start=f"GET {target} HTTP/1.1")
+    assert refusal.fault is faults.REQUEST_MALFORMED
+    assert why in refusal.detail
+
+
+def test_an_unknown_expectation_is_refused() -> None:
+    assert refused("Host: a", "Expect: x").fault is faults.EXPECTATION_UNSUPPORTED
+
+
 def test_bounds() -> None:
     assert refused("Host: a", "X: y", limits=Limits(fields_max=1)).fault is faults.HEAD_TOO_LARGE
     small = Limits(body_bytes_max=4)

@@ -1,5 +1,7 @@
 """One connection's bytes: messages in order, at every cut, to whatever end."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +32,14 @@ def response_wire(data: bytes = b"", method: bytes = b"GET", **bounds: int) -> R
     return wire
 
 
+def idle(wire: RequestWire) -> bool:
+    return wire.idle
+
+
+def clean(wire: ResponseWire) -> bool:
+    return wire.clean
+
+
 def refusal(wire: RequestWire | ResponseWire) -> str:
     what = wire.poll()
     assert isinstance(what, Refusal), what
@@ -39,15 +49,15 @@ def refusal(wire: RequestWire | ResponseWire) -> str:
 
 def test_a_client_that_pipelines_waits_for_its_turn() -> None:
     wire = request_wire(GET + GET)
-    assert not wire.idle
+    assert not idle(wire)
     assert isinstance(wire.poll(), RequestHead)
     assert wire.poll() is None
     assert wire.buffered == len(GET)
     wire.next_message()
-    assert not wire.idle
+    assert not idle(wire)
     assert isinstance(wire.poll(), RequestHead)
     wire.next_message()
-    assert wire.idle
+    assert idle(wire)
     assert wire.poll() is None
 
 
@@ -114,7 +124,7 @@ def test_chunks_that_come_together_are_handed_on_together() -> None:
 def test_a_client_that_closes_between_requests_has_simply_left() -> None:
     wire = request_wire(b"\r\n")
     assert wire.poll() is None
-    assert wire.idle
+    assert idle(wire)
     wire.receive(b"")
     assert wire.ended
     assert wire.poll() is None
@@ -135,7 +145,7 @@ def test_a_client_that_closes_after_its_request_still_gets_its_answer() -> None:
     assert wire.poll() is None
     wire.next_message()
     assert wire.poll() is None
-    assert wire.idle
+    assert idle(wire)
 
 
 def test_what_comes_after_a_refusal_is_not_kept() -> None:
@@ -145,6 +155,48 @@ def test_what_comes_after_a_refusal_is_not_kept() -> None:
     assert wire.buffered == 0
     wire.next_message()
     assert wire.poll() is None
+
+
+def test_two_empty_lines_before_a_request_are_ignored_and_no_more() -> None:
+    assert isinstance(request_wire(b"\r\n\r\n" + GET).poll(), RequestHead)
+    assert refusal(request_wire(b"\r\n\r\n\r\n" + GET)) == "request_malformed"
+    assert refusal(request_wire(b"\r\r\n" + GET)) == "request_malformed"
+
+
+def test_a_client_that_closes_within_a_body_has_left() -> None:
+    wire = request_wire(POST + b"a")
+    wire.poll()
+    assert wire.poll() == RequestPart(b"a", ended=False)
+    wire.receive(b"")
+    assert refusal(wire) == "client_left"
+
+
+def test_an_upstream_that_closes_within_a_body_has_cut_it() -> None:
+    wire = response_wire(OK + b"a")
+    wire.poll()
+    assert wire.poll() == ResponsePart(b"a", ended=False)
+    wire.receive(b"")
+    assert refusal(wire) == "upstream_cut"
+
+
+def test_chunks_from_an_upstream() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire = response_wire(head + chunk(b"ab") + b"x")
+    wire.poll()
+    assert wire.poll() == ResponsePart(b"ab", ended=False)
+    wire.receive(b"\r\n")
+    assert refusal(wire) == "upstream_cut"
+
+
+def test_an_unusual_head_from_an_upstream() -> None:
+    assert isinstance(response_wire(b"HTTP/1.1 200 OK\r\nX:y\r\n\r\n").poll(), ResponseHead)
+    assert refusal(response_wire(b"HTTP/1.1 200 OK\r\nX y\r\n\r\n")) == "upstream_malformed"
+    assert refusal(response_wire(b"\x00")) == "upstream_malformed"
+    interim = response_wire(b"HTTP/1.1 103 Early\r\n\r\n" + OK)
+    first, second = interim.poll(), interim.poll()
+    assert isinstance(first, ResponseHead)
+    assert isinstance(second, ResponseHead)
+    assert (first.status, second.status) == (103, 200)
 
 
 def test_a_request_must_be_over_before_the_next() -> None:
@@ -188,14 +240,14 @@ def test_a_tunnel_takes_what_was_sent_early() -> None:
 
 def test_a_response_leaves_the_connection_clean() -> None:
     wire = response_wire(OK + b"ab")
-    assert not wire.clean
+    assert not clean(wire)
     assert isinstance(wire.poll(), ResponseHead)
     assert wire.poll() == ResponsePart(b"ab", ended=True)
-    assert wire.clean
+    assert clean(wire)
     wire.expect(b"HEAD")
     wire.receive(OK)
     assert isinstance(wire.poll(), ResponseHead)
-    assert wire.clean
+    assert clean(wire)
 
 
 def test_bytes_behind_a_response_make_the_connection_useless() -> None:
@@ -203,20 +255,20 @@ def test_bytes_behind_a_response_make_the_connection_useless() -> None:
     wire.poll()
     wire.poll()
     assert wire.poll() is None
-    assert not wire.clean
+    assert not clean(wire)
     with pytest.raises(AssertionError):
         wire.expect(b"GET")
 
 
 def test_bytes_and_closes_between_responses_are_noticed() -> None:
     wire = ResponseWire(Limits())
-    assert wire.clean
+    assert clean(wire)
     wire.receive(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
     assert wire.poll() is None
-    assert not wire.clean
+    assert not clean(wire)
     closed = ResponseWire(Limits())
     closed.receive(b"")
-    assert not closed.clean
+    assert not clean(closed)
     closed.expect(b"GET")
     assert refusal(closed) == "upstream_closed"
 
@@ -256,7 +308,7 @@ def test_a_body_until_close() -> None:
     assert wire.poll() is None
     wire.receive(b"")
     assert wire.poll() == ResponsePart(b"", ended=True)
-    assert not wire.clean
+    assert not clean(wire)
 
 
 def test_a_body_until_close_is_bounded() -> None:
@@ -273,7 +325,7 @@ def test_after_101_the_bytes_are_no_longer_ours() -> None:
     assert head.framing is Framing.TUNNEL
     assert wire.poll() is None
     wire.receive(b"\x82")
-    assert not wire.clean
+    assert not clean(wire)
     assert wire.take_rest() == b"\x81\x82"
 
 
@@ -315,7 +367,7 @@ def test_pipelined_requests_read_alike_however_they_are_cut(
 ) -> None:
     stream = b"".join(message for message, _ in messages)
     ends = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=8)) | {0, len(stream)})
-    pieces = [stream[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in itertools.pairwise(ends)]
     whole = requests([stream] if stream else [])
     assert requests(pieces) == whole
     assert sum(isinstance(what, RequestHead) for what in whole) == len(messages)
