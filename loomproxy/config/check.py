@@ -32,6 +32,11 @@ def check(config: Config) -> list[Problem]:
     ]
 
 
+def route_name(route: Route, place: int) -> str:
+    """What logs and metrics call the route at `place` of the list, counted from 0."""
+    return route.name or f"route-{place + 1}"
+
+
 def _static(static: Static) -> Iterator[Problem]:
     node = static.node
     if node.worker_ping_timeout_s <= node.worker_ping_interval_s:
@@ -137,7 +142,7 @@ def _routes(dynamic: Dynamic, listeners: set[str]) -> Iterator[Problem]:
             "at least one route",
             f"To send everything to one pool, add routes: [{{pool: {pool}}}].",
         )
-    names = ((f"routes[{i}].name", route.name) for i, route in enumerate(dynamic.routes))
+    names = ((f"routes[{i}].name", route_name(route, i)) for i, route in enumerate(dynamic.routes))
     yield from _doubles(names, "name")
     for index, route in enumerate(dynamic.routes):
         path = f"routes[{index}]"

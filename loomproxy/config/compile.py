@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from loomproxy.config.address import endpoint_address
-from loomproxy.config.check import check
+from loomproxy.config.check import check, route_name
 from loomproxy.config.model import (
     Config,
     Dynamic,
@@ -154,7 +154,7 @@ def _route(route: Route, place: int, dynamic: Dynamic) -> core.Route:
     limits = dynamic.limits
     body_bytes_max = route.body_bytes_max
     return core.Route(
-        name=route.name or f"route-{place + 1}",
+        name=route_name(route, place),
         match=_match(route.match),
         action=_action(route),
         rewrite=None if route.rewrite is None else _rewrite(route.rewrite),

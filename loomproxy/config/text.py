@@ -43,7 +43,9 @@ _BOOLEAN: Final = {
     "FALSE": False,
 }
 _WHOLE: Final = re.compile(rf"[-+]?[0-9]{{1,{DIGITS_MAX}}}")
-_REAL: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_REAL: Final = re.compile(
+    r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"
+)
 _PLAIN_TAGS: Final = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
 _MERGE: Final = "<<"
 
@@ -151,6 +153,7 @@ def _items(value: object) -> Iterable[object]:
 
 def _yaml(text: str, file: str, problems: list[Problem]) -> object:
     try:
+        _check_depth(text, file)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -161,10 +164,26 @@ def _yaml(text: str, file: str, problems: list[Problem]) -> object:
     except yaml.YAMLError as error:
         claim = _claim(str(error).splitlines()[0] if str(error) else "it is not valid")
         raise _unreadable(file, claim, "valid YAML", "Mend it.") from None
+    except UnreadableError:
+        raise
     except ValueError:
         # The C loader refuses lone surrogates in its own words.
         raise _unreadable(file, "it is not Unicode text", "UTF-8", "Save it as UTF-8.") from None
     return None if node is None else _Yaml(file, problems).value(node, 0)
+
+
+def _check_depth(text: str, file: str) -> None:
+    """Refuse deep nesting before anything recursive meets it: the C loader overflows its stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_MAX:
+            where = _place(file, event.start_mark)
+            seen = f"it is nested more than {DEPTH_MAX} levels deep"
+            raise _unreadable(where, seen, "fewer levels", "Look for a stray bracket.")
 
 
 class _Yaml:
