@@ -92,13 +92,16 @@ class Driver:
             self.tell(thing)
             upstream = self._upstream
 
-    def upstream_lost(self) -> None:
-        """The upstream connection is gone."""
+    def upstream_lost(self, *, broken: bool) -> None:
+        """The upstream connection is gone; `broken`: it was not closed in order."""
         upstream = self._upstream
         if upstream is None:
             return
         if not self.tunnel:
-            upstream.wire.receive(b"")
+            if broken:
+                upstream.wire.break_off()
+            else:
+                upstream.wire.receive(b"")
             self.read_upstream()
         if self._upstream is upstream:
             self.tell(

@@ -48,8 +48,8 @@ class Holder(Protocol):
     def read_upstream(self) -> None:
         """The wire has something to read."""
 
-    def upstream_lost(self) -> None:
-        """The connection is gone."""
+    def upstream_lost(self, *, broken: bool) -> None:
+        """The connection is gone; `broken`: it was not closed in order."""
 
     def upstream_full(self) -> None:
         """The connection does not take more."""

@@ -7,11 +7,18 @@ driver; while it is idle, anything that arrives makes it useless.
 import asyncio
 from typing import Final, cast
 
+from msgspec import structs
+
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.http1.wire import Limits, ResponseWire
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.worker.keepalive import Keepalive
 from loomproxy.worker.ports import Holder
+
+RESPONSE_BYTES_MAX: Final = 1 << 62
+"""A bound for the body of an answer, 4 EiB, which nobody meets: answers are streamed, and what ends
+one that goes on for ever is its client. The configured limit is of requests.
+"""
 
 
 class Upstream(asyncio.Protocol):
@@ -32,7 +39,7 @@ class Upstream(asyncio.Protocol):
 
     def __init__(self, endpoint: Endpoint, limits: Limits, keepalive: "Keepalive[Upstream]") -> None:
         self.endpoint = endpoint
-        self.wire = ResponseWire(limits)
+        self.wire = ResponseWire(structs.replace(limits, body_bytes_max=RESPONSE_BYTES_MAX))
         self.driver: Holder | None = None  # who holds it; None: nobody
         self.exchanges = 0
         self.tunnel = False
@@ -72,11 +79,11 @@ class Upstream(asyncio.Protocol):
             driver.read_upstream()
         return False
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         """It is over."""
         self._keepalive.lost(self)
         if self.driver is not None:
-            self.driver.upstream_lost()
+            self.driver.upstream_lost(broken=error is not None)
 
     def pause_writing(self) -> None:
         """The upstream does not take more now."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.origin import Scene, chunk, head
 from tests.support.stage import Stage
 
 HOST = b"Host: a.example\r\n"
@@ -89,7 +90,7 @@ BROKEN_BODIES = {
 
 @pytest.mark.parametrize("name", BROKEN_BODIES)
 def test_a_broken_chunk_ends_the_connection_on_both_sides(stage: Stage, name: str):
-    async def hear(scene) -> None:
+    async def hear(scene: Scene) -> None:
         await scene.body()
         await scene.reply(200, b"whole")
 
@@ -106,7 +107,7 @@ def test_a_broken_chunk_ends_the_connection_on_both_sides(stage: Stage, name: st
 
 
 def test_a_chunked_body_beyond_the_limit_is_a_413(stage: Stage):
-    async def hear(scene) -> None:
+    async def hear(scene: Scene) -> None:
         await scene.body()
 
     stage.on(hear)
@@ -115,6 +116,24 @@ def test_a_chunked_body_beyond_the_limit_is_a_413(stage: Stage):
         for _ in range(4):
             caller.send(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
         assert caller.response().status == 413
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_an_answer_may_be_larger_than_any_request(stage: Stage, framing: str):
+    body = b"x" * 300_000
+
+    async def answer(scene: Scene) -> None:
+        if framing == "length":
+            await scene.reply(200, body)
+        elif framing == "chunked":
+            fields = [("Transfer-Encoding", "chunked")]
+            await scene.send(head(200, fields) + chunk(body) + b"0\r\n\r\n")
+        else:
+            await scene.send(head(200) + body)
+            scene.line.close()
+
+    response = stage.ask(answer)
+    assert (response.status, len(response.body), response.complete) == (200, len(body), True)
 
 
 def test_a_smuggled_request_is_not_served(stage: Stage):

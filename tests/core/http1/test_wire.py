@@ -311,6 +311,14 @@ def test_a_body_until_close() -> None:
     assert not clean(wire)
 
 
+def test_a_body_until_close_does_not_end_where_the_connection_broke() -> None:
+    wire = response_wire(b"HTTP/1.1 200 OK\r\n\r\nab")
+    wire.poll()
+    assert wire.poll() == ResponsePart(b"ab", ended=False)
+    wire.break_off()
+    assert refusal(wire) == "upstream_cut"
+
+
 def test_a_body_until_close_is_bounded() -> None:
     wire = response_wire(b"HTTP/1.1 200 OK\r\n\r\nabc", body_bytes_max=2)
     wire.poll()
