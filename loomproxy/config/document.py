@@ -1,13 +1,10 @@
-"""The reference and the JSON schema of the configuration, written from the model.
+"""The reference and the JSON schema of the configuration, as text, from the model.
 
-`python -m loomproxy.config.document` writes `docs/configuration.md` and `conf/schema.json`;
-`--check` writes nothing and exits with 1 when one of them is not what would be written.
+`python -m loomproxy.config` writes them to where they belong.
 """
 
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -40,7 +37,7 @@ _SIZE: Final = r"^\s*[0-9]+(\.[0-9]+)?\s*(B|kB|KB|KiB|MB|MiB|GB|GiB)\s*$"
 _HEAD: Final = """\
 # Configuration
 
-*This page is written from the model by `python -m loomproxy.config.document`. Change
+*This page is written from the model by `python -m loomproxy.config`. Change
 `loomproxy/config/static.py` or `dynamic.py`, not this text.*
 
 One file, YAML, JSON or TOML by its suffix. `loomproxy check FILE` tells every problem at once, each
@@ -293,28 +290,3 @@ def documents() -> dict[str, str]:
         REFERENCE: reference(),
         SCHEMA: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
     }
-
-
-def main(arguments: list[str], root: Path) -> int:
-    """Write the documents, or with `--check` only compare them; the exit code."""
-    stale = [
-        path
-        for path, text in documents().items()
-        if not (root / path).exists() or (root / path).read_text("utf-8") != text
-    ]
-    if "--check" in arguments:
-        for path in stale:
-            sys.stderr.write(
-                f"{path}: it is not what the model says; expected the text written from it. "
-                "Run python -m loomproxy.config.document.\n"
-            )
-        return 1 if stale else 0
-    for path in stale:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(documents()[path], "utf-8")
-        sys.stdout.write(f"{path}: written\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:], Path(__file__).resolve().parents[2]))

@@ -13,13 +13,24 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
-from typing import Final
+from typing import Final, Protocol
 
 import yaml
 
 from loomproxy.config.problem import Problem
 
 Tree = dict[object, object]
+
+
+class _Mark(Protocol):
+    """A place in a text, counted from 0, as either of the two loaders says it."""
+
+    @property
+    def line(self) -> int: ...
+
+    @property
+    def column(self) -> int: ...
+
 
 TEXT_CHARS_MAX: Final = 4 << 20
 """Of a configuration. Thousands of routes take less than a tenth of it."""
@@ -181,6 +192,7 @@ def _check_depth(text: str, file: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEPTH_MAX:
+            assert event.start_mark is not None, "an event comes from a place"
             where = _place(file, event.start_mark)
             seen = f"it is nested more than {DEPTH_MAX} levels deep"
             raise _unreadable(where, seen, "fewer levels", "Look for a stray bracket.")
@@ -258,7 +270,7 @@ def _scalar(node: yaml.ScalarNode) -> object:
     return float(text) if _REAL.fullmatch(text) else text
 
 
-def _place(file: str, mark: yaml.Mark) -> str:
+def _place(file: str, mark: _Mark) -> str:
     return f"{file}:{mark.line + 1}:{mark.column + 1}"
 
 

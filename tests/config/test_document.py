@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from loomproxy.config.__main__ import main
 from loomproxy.config.document import (
     REFERENCE,
     SCHEMA,
     documents,
     expected,
-    main,
     reference,
     schema,
 )
