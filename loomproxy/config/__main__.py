@@ -1,7 +1,7 @@
 """Writes the reference and the JSON schema of the configuration from the model.
 
-`python -m loomproxy.config` writes `docs/configuration.md` and `conf/schema.json`. With `--check` it
-writes nothing, and exits with 1 when one of them is not what would be written.
+`python -m loomproxy.config` writes `docs/configuration.md` and `conf/schema.json`. With `--check`
+it writes nothing, and exits with 1 when one of them is not what would be written.
 """
 
 import sys
