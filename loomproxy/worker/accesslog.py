@@ -7,6 +7,7 @@ first.
 """
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -29,17 +30,23 @@ RETRY_S: Final = 1.0
 
 
 class AccessLog:
-    """One worker's access log. `trouble` is told why writing fails, once per trouble."""
+    """One worker's access log.
+
+    `trouble` is told why writing fails and how many lines are lost so far: once for each reason
+    until something is written again, and at the end if lines are left.
+    """
 
     def __init__(self, path: str, line: Line, trouble: Callable[[str, int], None]) -> None:
         self._path = path
         self._line = line
         self._trouble = trouble
         self._lines: list[bytes] = []
-        self._bytes = 0
+        self._untaken = b""  # of the batch that is being written
+        self._bytes = 0  # of both
         self._wanted = asyncio.Event()  # there is something to do
         self._closing = False
         self._reopen = False
+        self._told = ""  # the trouble we are in
         self.lost = 0  # lines, since the worker was started
 
     def write(self, outcome: Outcome) -> None:
@@ -67,43 +74,59 @@ class AccessLog:
 
     async def run(self) -> None:
         """Carry lines to the file until `close`."""
-        if self._path == "off":
-            return
-        while not self._closing or self._lines:
+        while self._path != "off" and (self._bytes or not self._closing):
             try:
                 await self._run_file()
             except OSError as error:
-                self._trouble(str(error), self.lost)
+                reason = error.strerror or str(error)
                 if self._closing:
-                    return
+                    self._lose()
+                if self._closing or reason != self._told:
+                    self._told = reason
+                    self._trouble(reason, self.lost)
                 await self._pause(RETRY_S)
 
     async def _run_file(self) -> None:
         """Write to one opening of the file, until it shall be reopened."""
         self._reopen = False
+        if self._bytes:  # an earlier opening did not take it
+            self._wanted.set()
         async with self._opened() as file:
             while True:
                 await self._wanted.wait()
                 self._wanted.clear()
                 if not self._closing:
                     await self._pause(FLUSH_S)
-                batch = b"".join(self._lines)
-                count = len(self._lines)
-                if batch:
-                    await file.write(batch)
-                    await file.flush()
-                    # Only now: what could not be written is still there for the next opening.
-                    del self._lines[:count]
-                    self._bytes -= len(batch)
-                if self._reopen or (self._closing and not self._lines):
+                await self._carry(file)
+                if self._reopen or (self._closing and not self._bytes):
                     return
-                if self._lines:
+                if self._bytes:
                     self._wanted.set()
 
+    async def _carry(self, file: Any) -> None:
+        """Write everything; what the file does not take stays, to the byte, for the next try."""
+        self._untaken += b"".join(self._lines)
+        self._lines.clear()
+        while self._untaken:
+            taken = await file.write(self._untaken)
+            if not taken:  # a full pipe that somebody made non-blocking
+                raise BlockingIOError(errno.EAGAIN, "it takes no more now")
+            self._untaken = self._untaken[taken:]
+            self._bytes -= taken
+            self._told = ""
+
+    def _lose(self) -> None:
+        """There is no other try: count what is left."""
+        self.lost += self._untaken.count(b"\n") + len(self._lines)
+        self._untaken = b""
+        self._lines.clear()
+        self._bytes = 0
+
     def _opened(self) -> Any:
+        # Unbuffered: a buffer of the file object's own would be written twice or not at all.
         if self._path == "stdout":
-            return aiofiles.open(sys.stdout.fileno(), "ab", closefd=False)
-        return aiofiles.open(self._path, "ab")
+            return aiofiles.open(sys.stdout.fileno(), "ab", buffering=0, closefd=False)
+        return aiofiles.open(self._path, "ab", buffering=0)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not when we are closing or reopening."""
