@@ -8,7 +8,7 @@ long a head may take, and how it closes so that the client can read its last ans
 import asyncio
 import socket
 import struct
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from loomproxy.core import fault as faults
 from loomproxy.core.command import Fate
@@ -21,7 +21,7 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.http1.wire import Refusal, RequestWire
 from loomproxy.core.hygiene import Peer
-from loomproxy.core.message import RequestHead
+from loomproxy.core.message import RequestHead, RequestPart
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.worker.driver import Driver
 from loomproxy.worker.ports import Door
@@ -39,6 +39,11 @@ LINGER_S: Final = 2.0
 LINGER_BYTES_MAX: Final = 4 << 20
 """How much of it is taken. Beyond it the client may lose the answer to a request it should not have
 sent.
+"""
+
+TAKE_S: Final = 30.0
+"""How long a client may take for what is left to send when a tunnel is over. An exchange waits for
+its client before it ends, a tunnel does not, and closing waits for as long as the client likes.
 """
 
 DRAIN_IDLE_S: Final = 1.0
@@ -109,10 +114,13 @@ class Downstream(asyncio.Protocol):
             return
         fresh = driver.exchange is None and self.wire.idle
         self.wire.receive(data)
-        self._pump()
         if driver.exchange is None:
-            if fresh and not self.wire.idle and not self._lingering:
-                self.set_deadline(Instant(self._services.now() + self._at.listener.head_timeout_s))
+            self._pump()
+        else:
+            driver.read_downstream()
+        if driver.exchange is None:
+            if fresh:
+                self._await_head()
         elif self.wire.buffered > PIPELINED_BYTES_MAX:
             self._hold_back(on=True)
 
@@ -128,7 +136,7 @@ class Downstream(asyncio.Protocol):
             driver.tell(DownstreamGone())
             return False
         self.wire.receive(b"")
-        self._pump()
+        driver.read_downstream()
         if driver.exchange is not None:
             driver.fin(from_downstream=True)
         return not self._transport.is_closing()
@@ -155,6 +163,15 @@ class Downstream(asyncio.Protocol):
 
     # --- from the driver --------------------------------------------------------------------------
 
+    def read_part(self) -> RequestPart | RequestBroken | None:
+        """What the wire has next of the request that is being carried out."""
+        thing = self.wire.poll()
+        if isinstance(thing, Refusal):
+            self._at.refused(self.peer, thing)
+            return RequestBroken(thing.fault)
+        assert not isinstance(thing, RequestHead), "a request before the last one was over"
+        return thing
+
     def write(self, data: bytes) -> None:
         """Send `data`; what the kernel does not take is held, and `full` says so."""
         self._transport.write(data)
@@ -163,6 +180,17 @@ class Downstream(asyncio.Protocol):
         """Send FIN after what was written."""
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
+
+    def take_rest(self) -> bytes:
+        """What the client sent too early, for a tunnel; nothing is held back any more."""
+        rest = self.wire.take_rest()
+        self._hold_back(on=False)
+        return rest
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client has said that it sends no more, and listens on."""
+        return self.wire.ended
 
     def read(self, *, paused: bool) -> None:
         """Stop or go on reading, because the exchange says so."""
@@ -195,6 +223,7 @@ class Downstream(asyncio.Protocol):
             self.set_deadline(Instant(self._services.now() + wait_s))
             self._hold_back(on=False)
             self._pump()
+            self._await_head()
         elif fate is Fate.CLOSE:
             self._close()
         else:
@@ -220,31 +249,33 @@ class Downstream(asyncio.Protocol):
     # --- inside -----------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Tell the driver what the wire reads, as far as it reads; one message at a time."""
+        """Begin what the wire has: one request at a time, until one needs to wait."""
         if self._pumping:
             return
         self._pumping = True
-        driver, wire = self._driver, self.wire
-        while not (driver.tunnel or self._lingering or self._transport.is_closing()):
-            thing = wire.poll()
+        driver = self._driver
+        while driver.exchange is None and not (self._lingering or self._transport.is_closing()):
+            thing = self.wire.poll()
             if thing is None:
                 break
-            self._take(thing)
+            self._begin(thing)
         self._pumping = False
 
-    def _take(self, thing: Any) -> None:
-        driver = self._driver
-        if type(thing) is RequestHead:
+    def _begin(self, thing: RequestHead | RequestPart | Refusal) -> None:
+        if isinstance(thing, RequestHead):
             self._requests += 1
-            driver.begin(thing, may_keep=self._requests < self._at.listener.keepalive_requests_max)
+            may_keep = self._requests < self._at.listener.keepalive_requests_max
+            self._driver.begin(thing, may_keep=may_keep)
             return
-        if type(thing) is Refusal:
-            self._at.refused(self.peer, thing)
-            thing = RequestBroken(thing.fault)
-        if driver.exchange is not None:
-            driver.tell(thing)
-        elif type(thing) is RequestBroken:
-            driver.begin(thing, may_keep=False)
+        assert isinstance(thing, Refusal), "a part of a request that nobody carries out"
+        self._at.refused(self.peer, thing)
+        self._driver.begin(RequestBroken(thing.fault), may_keep=False)
+
+    def _await_head(self) -> None:
+        """If a head has begun, it has its time from now."""
+        idle = self._driver.exchange is not None or self.wire.idle
+        if not (idle or self._lingering or self._transport.is_closing()):
+            self.set_deadline(Instant(self._services.now() + self._at.listener.head_timeout_s))
 
     def _close(self) -> None:
         """Close in order.
@@ -256,6 +287,9 @@ class Downstream(asyncio.Protocol):
             return
         if self._driver.request_read and not self.wire.buffered:
             self._transport.close()
+            if self._transport.get_write_buffer_size():
+                self._lingering = True
+                self.set_deadline(Instant(self._services.now() + TAKE_S))
             return
         self._lingering = True
         self.write_eof()

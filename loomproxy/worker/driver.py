@@ -32,12 +32,14 @@ class Driver:
     __slots__ = (
         "_busy",
         "_down_out",
+        "_down_waits",
         "_downstream",
         "_inbox",
         "_opening",
         "_services",
         "_settled",
         "_up_out",
+        "_up_waits",
         "_upstream",
         "exchange",
         "request_read",
@@ -56,6 +58,8 @@ class Driver:
         self._busy = False
         self._down_out: list[bytes] = []
         self._up_out: list[bytes] = []
+        self._down_waits = False  # a wire was given bytes and not read to their end yet
+        self._up_waits = False
         self._settled: c.Fate | None = None
 
     # --- what happens -----------------------------------------------------------------------------
@@ -68,6 +72,7 @@ class Driver:
             services.world, self._downstream.peer, fresh_id=services.fresh_id(), may_keep=may_keep
         )
         exchange.owner = self
+        self._down_waits = True  # Some of the body may have come with the head.
         self.tell(event)
 
     def tell(self, event: e.Event) -> None:
@@ -76,21 +81,17 @@ class Driver:
         if not self._busy:
             self._work()
 
+    def read_downstream(self) -> None:
+        """The client's wire has something to read: the rest of the request."""
+        self._down_waits = True
+        if not self._busy:
+            self._work()
+
     def read_upstream(self) -> None:
-        """The upstream connection brought bytes: tell what they mean, as long as we hold it."""
-        upstream = self._upstream
-        while upstream is not None:
-            thing = upstream.wire.poll()
-            if thing is None:
-                return
-            if isinstance(thing, Refusal):
-                LOG.info(
-                    "upstream refused endpoint=%s detail=%r", upstream.endpoint.name, thing.detail
-                )
-                self.tell(e.UpstreamGone(thing.fault))
-                return
-            self.tell(thing)
-            upstream = self._upstream
+        """The upstream's wire has something to read: the answer."""
+        self._up_waits = True
+        if not self._busy:
+            self._work()
 
     def upstream_lost(self, *, broken: bool) -> None:
         """The upstream connection is gone; `broken`: it was not closed in order."""
@@ -141,22 +142,47 @@ class Driver:
             self._downstream.settle(settled)
 
     def _turn(self) -> None:
-        inbox = self._inbox
         now = self._services.now()
+        inbox = self._inbox
         while True:
-            while inbox:
-                event = inbox.popleft()
-                exchange = self.exchange
-                if exchange is None:
-                    continue  # It is over; this came late.
-                for command in exchange.handle(event, now):
-                    PERFORM[type(command)](self, command)
-            self._flush()
+            event = inbox.popleft() if inbox else self._read()
             exchange = self.exchange
+            if event is not None:
+                if exchange is not None:  # Else it is over, and this came late.
+                    for command in exchange.handle(event, now):
+                        PERFORM[type(command)](self, command)
+                continue
+            self._flush()
             if exchange is not None and exchange.phase is Phase.LAST and not self._downstream.full:
                 inbox.append(DOWNSTREAM_TAKEN)
             if not inbox:
                 return
+
+    def _read(self) -> e.Event | None:
+        """What the wires have next; None when both have been read as far as they go."""
+        if self.exchange is None or self.tunnel:
+            return None
+        if self._up_waits:
+            event = self._read_up()
+            if event is not None:
+                return event
+        if self._down_waits:
+            event = self._downstream.read_part()
+            if event is not None:
+                return event
+            self._down_waits = False
+        return None
+
+    def _read_up(self) -> e.Event | None:
+        upstream = self._upstream
+        thing = upstream.wire.poll() if upstream is not None else None
+        if upstream is None or thing is None:
+            self._up_waits = False
+            return None
+        if isinstance(thing, Refusal):
+            LOG.info("upstream refused endpoint=%s detail=%r", upstream.endpoint.name, thing.detail)
+            return e.UpstreamGone(thing.fault)
+        return thing
 
     def _flush(self) -> None:
         """Write what this turn sends: one write for each side."""
@@ -173,14 +199,22 @@ class Driver:
         """Our own bug: leave nothing held, and let the client see that its answer is cut."""
         self._inbox.clear()
         self._down_out.clear()
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            exchange.out = []
-            exchange.blame(faults.INTERNAL_ERROR, self._services.now())
-            exchange.let_go()
-            self._services.record(exchange.outcome)
-        self.perform_release(c.Release(reusable=False))
+        self.tunnel = False
         self._settled = c.Fate.ABORT
+        exchange, self.exchange = self.exchange, None
+        self.perform_release(c.Release(reusable=False))
+        if exchange is None:
+            return
+        now = self._services.now()
+        exchange.out = []
+        exchange.blame(faults.INTERNAL_ERROR, now)
+        exchange.let_go()
+        exchange.outcome.begun_at = exchange.outcome.begun_at or now
+        exchange.outcome.ended_at = now
+        self._services.record(exchange.outcome)
+        for command in exchange.out:
+            if type(command) is c.Wake:  # Who waits for the slot shall not pay for our bug.
+                self.perform_wake(command)
 
     # --- what is asked for ------------------------------------------------------------------------
 
@@ -204,7 +238,9 @@ class Driver:
                 await loop.create_unix_connection(lambda: upstream, address.path)
             else:
                 await loop.create_connection(lambda: upstream, address.host, address.port)
-        except OSError as error:
+            if upstream.transport.is_closing():
+                raise ConnectionError("it was closed at once")
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be.
             LOG.info("connect failed endpoint=%s error=%r", endpoint.name, str(error))
             self._opening = None
             self.tell(e.OpenFailed(ask, faults.CONNECT_FAILED))
@@ -249,7 +285,9 @@ class Driver:
             pool is not None
             and upstream.wire.clean
             and not upstream.transport.is_closing()
-            and upstream.endpoint in pool.endpoints
+            and upstream.endpoint in pool.members
+            # What it has not taken yet nobody would be told to wait for.
+            and not upstream.transport.get_write_buffer_size()
             and services.keepalive.put(upstream, pool.spec.keepalive, self._services.now())
         )
 
@@ -301,10 +339,12 @@ class Driver:
         self.tunnel = upstream.tunnel = True
         for data, from_downstream in (
             (upstream.wire.take_rest(), False),
-            (self._downstream.wire.take_rest(), True),
+            (self._downstream.take_rest(), True),
         ):
             if data:
                 self._inbox.append(e.TunnelData(data, from_downstream))
+        if self._downstream.ended:  # It said so while this was HTTP; the upstream shall know.
+            self._inbox.append(e.HalfClosed(from_downstream=True))
 
     def perform_set_deadline(self, command: c.SetDeadline) -> None:
         """One deadline at a time."""

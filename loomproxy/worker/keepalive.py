@@ -21,7 +21,6 @@ class Keepalive(Generic[Kept]):
 
     def __init__(self, wheel: Wheel[Waiting]) -> None:
         self._wheel = wheel
-        self.connections = 0  # to endpoints, idle or not
         self._idle: dict[Endpoint, list[Kept]] = {}
 
     def take(self, endpoint: Endpoint) -> "Kept | None":
@@ -47,7 +46,6 @@ class Keepalive(Generic[Kept]):
 
     def lost(self, upstream: Kept) -> None:
         """`upstream` is closed, idle or not."""
-        self.connections -= 1
         self.remove(upstream)
         self._wheel.forget(upstream)
 

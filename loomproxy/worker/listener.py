@@ -25,6 +25,16 @@ ACCEPTS_AT_CLOSE_MAX: Final = 65_536
 """
 
 
+RETRY_S: Final = 1.0
+"""After a listener could not be opened again: when to try once more."""
+
+
+AGAIN_RATIO: Final = 0.75
+"""How empty a full listener must become before its being full is told again: at the bound it opens
+and closes with each connection.
+"""
+
+
 class ListenerAt:
     """One listener of one worker."""
 
@@ -35,7 +45,8 @@ class ListenerAt:
         self._sock = sock
         self._server: asyncio.Server | None = None
         self._draining = False
-        self._starting: asyncio.Task[None] | None = None
+        self._told_full = False
+        self._resuming: asyncio.Task[None] | None = None
         self._port = 0 if sock.family == socket.AF_UNIX else int(sock.getsockname()[1])
         self.nobody = Peer(b"", 0, trusted=False, local_port=self._port, listener=listener.name)
 
@@ -47,7 +58,13 @@ class ListenerAt:
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
         loop, backlog = self.services.loop, self.listener.backlog
         if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(self._accepted, sock=sock, backlog=backlog)
+            # The node made the file and removes it: from Python 3.13 on, closing would.
+            return await loop.create_unix_server(
+                self._accepted,
+                sock=sock,
+                backlog=backlog,
+                cleanup_socket=False,  # type: ignore[call-arg] # uvloop has it on every Python
+            )
         return await loop.create_server(self._accepted, sock=sock, backlog=backlog)
 
     def _accepted(self) -> Downstream:
@@ -56,17 +73,38 @@ class ListenerAt:
     def _pause(self) -> None:
         """Leave further connections to the kernel's queue."""
         server, self._server = self._server, None
-        if server is not None:
-            server.close()
+        if server is None:
+            return
+        server.close()
+        if not self._told_full:
+            self._told_full = True
             LOG.warning(
                 "listener full listener=%s connections_max=%d",
                 self.listener.name,
                 self.listener.connections_max,
             )
 
+    def _resume(self) -> None:
+        """Accept again, if there is room."""
+        full = len(self.connections) >= self.listener.connections_max
+        begun = self._resuming is not None and not self._resuming.done()
+        if not (full or begun or self._draining):
+            self._resuming = self.services.spawn(self._restart())
+
+    async def _restart(self) -> None:
+        try:
+            await self.start()
+        except OSError as error:  # There is no descriptor free, most likely.
+            LOG.warning(
+                "listener cannot accept listener=%s error=%r", self.listener.name, str(error)
+            )
+            self.services.loop.call_later(RETRY_S, self._resume)
+
     async def stop(self) -> None:
         """Accept no more; what the kernel has queued by now is served."""
         self._draining = True
+        if self._resuming is not None:
+            await self._resuming
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -74,7 +112,9 @@ class ListenerAt:
         for _ in range(ACCEPTS_AT_CLOSE_MAX):
             try:
                 sock, _address = self._sock.accept()
-            except (BlockingIOError, OSError):
+            except ConnectionError:
+                continue  # That client is gone already (accept(2): ECONNABORTED).
+            except OSError:
                 break
             sock.settimeout(0.0)
             await self.services.loop.connect_accepted_socket(self._accepted, sock)
@@ -93,12 +133,10 @@ class ListenerAt:
         assert isinstance(client, Downstream)
         self.connections.discard(client)
         self.services.forget(teller)
-        if (
-            self._server is None
-            and len(self.connections) < self.listener.connections_max
-            and not self._draining
-        ):
-            self._starting = self.services.spawn(self.start())
+        if self._server is None:
+            self._resume()
+        elif len(self.connections) <= self.listener.connections_max * AGAIN_RATIO:
+            self._told_full = False
 
     def hurry(self) -> None:
         """The worker drains: idle connections get a moment for a request, then close."""

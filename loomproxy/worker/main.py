@@ -93,6 +93,7 @@ class Worker:
         self._revision = 0
         self._drain_s: float | None = None
         self._leaving = asyncio.Event()  # drain, or be gone
+        self._patience: asyncio.Timeout | None = None  # while exchanges are waited for
         self._lag_s = 0.0
         self._ticked_at = 0.0
         self._hears: dict[type, Callable[[Any], None]] = {
@@ -186,6 +187,10 @@ class Worker:
         self._drain_s = 0.0
         self._leaving.set()
         self._end_exchanges()
+        patience = self._patience
+        if patience is not None and not patience.expired():
+            soon_at = asyncio.get_running_loop().time() + LAST_WORDS_S
+            patience.reschedule(min(patience.when() or soon_at, soon_at))
 
     def _pong(self, message: Ping) -> None:
         services = self._services
@@ -234,17 +239,16 @@ class Worker:
         """Look at the deadlines, and at how late we are."""
         services = self._services
         assert services is not None
+        services.loop.call_later(TICK_S, self._tick)  # First: whatever happens now, it goes on.
         now = monotonic()
         if self._ticked_at:
             self._lag_s = max(self._lag_s, now - self._ticked_at - TICK_S)
         self._ticked_at = now
         refresh_clock()
-        for entry in services.wheel.expired(Instant(now)):
-            entry.expire()
+        services.expire()
         for pool in services.world.pools.values():
             for ticket in pool.wake(Instant(now)):
                 wake(ticket)
-        services.loop.call_later(TICK_S, self._tick)
 
     async def _drain(self, services: Services) -> None:
         """Stop accepting, let exchanges finish, end what is left, write the last lines."""
@@ -266,10 +270,12 @@ class Worker:
 
     async def _until_empty(self, services: Services, deadline_at: float) -> None:
         try:
-            async with asyncio.timeout_at(deadline_at):
+            async with asyncio.timeout_at(deadline_at) as self._patience:
                 await services.empty.wait()
         except TimeoutError:
             pass
+        finally:
+            self._patience = None
 
     def _end_exchanges(self) -> None:
         if self._services is not None:

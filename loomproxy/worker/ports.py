@@ -11,11 +11,11 @@ from typing import Protocol
 from loomproxy.config.model import Listener
 from loomproxy.core.command import Fate
 from loomproxy.core.endpoint import Endpoint
-from loomproxy.core.event import Event
+from loomproxy.core.event import Event, RequestBroken
 from loomproxy.core.exchange import Exchange
 from loomproxy.core.http1.limits import Refusal
-from loomproxy.core.http1.wire import RequestWire
 from loomproxy.core.hygiene import Peer
+from loomproxy.core.message import RequestPart
 from loomproxy.core.units import Instant
 
 
@@ -77,14 +77,23 @@ class Client(Protocol):
     """The connection from downstream, as its driver sees it."""
 
     peer: Peer
-    wire: RequestWire
     full: bool  # it has not taken all that was sent
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has said that it sends no more, and listens on."""
+
+    def read_part(self) -> RequestPart | RequestBroken | None:
+        """What the wire has next of the request that is being carried out."""
 
     def write(self, data: bytes) -> None:
         """Send `data`."""
 
     def write_eof(self) -> None:
         """Send FIN after what was written."""
+
+    def take_rest(self) -> bytes:
+        """What came and was not read, for a tunnel."""
 
     def read(self, *, paused: bool) -> None:
         """Stop or go on reading."""

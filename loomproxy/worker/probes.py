@@ -70,7 +70,7 @@ async def _probe(address: Address, authority: bytes, spec: ProbeSpec) -> str:
             status = await _ask(address, spec.host or authority, spec.path)
     except TimeoutError:
         return f"no answer within {spec.timeout_s:g} s"
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be.
         return str(error) or type(error).__name__
     if spec.status_min <= status <= spec.status_max:
         return ""

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from loomproxy.core.exchange import Exchange
 from loomproxy.core.outcome import Outcome
 from loomproxy.core.tally import Tally
 from loomproxy.core.units import Instant
@@ -39,7 +40,7 @@ class Services:
         self._clock = clock
         self._access_log = access_log
         self._ask_node = ask_node
-        self._asked: dict[int, tuple[Teller, int]] = {}
+        self._asked: dict[int, tuple[Teller, Exchange, int]] = {}
         self._asks = itertools.count(1)
         self._id_prefix = secrets.token_hex(8).encode()
         self._ids = itertools.count(1)
@@ -68,13 +69,30 @@ class Services:
 
     def serve(self, teller: Teller, ask: int, path: bytes) -> None:
         """Have the node answer for a page of the house."""
+        assert teller.exchange is not None, "nobody asks"
         number = next(self._asks)
-        self._asked[number] = (teller, ask)
+        self._asked[number] = (teller, teller.exchange, ask)
         self._ask_node(number, path)
 
     def served(self, number: int) -> tuple[Teller, int] | None:
-        """Who asked question `number`; once."""
-        return self._asked.pop(number, None)
+        """Who asked question `number`, once; None when that exchange is over.
+
+        The next exchange of the same connection counts its own questions from one again: it must
+        not take this answer for its own.
+        """
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return None
+        teller, exchange, ask = asked
+        return (teller, ask) if teller.exchange is exchange else None
+
+    def expire(self) -> None:
+        """Tell everybody whose deadline has passed; to be called at each tick."""
+        now = self.now()
+        for entry in self.wheel.expired(now):
+            # One told before may have moved it: who gives back a slot wakes who waited for it.
+            if entry.deadline_at <= now:
+                entry.expire()
 
     def attach(self, teller: Teller) -> None:
         """A connection from downstream began."""
@@ -86,5 +104,5 @@ class Services:
         self.tellers.discard(teller)
         if not self.tellers:
             self.empty.set()
-        for number in [n for n, (asker, _) in self._asked.items() if asker is teller]:
+        for number in [n for n, (asker, *_) in self._asked.items() if asker is teller]:
             del self._asked[number]

@@ -37,7 +37,9 @@ class Upstream(asyncio.Protocol):
         "wire",
     )
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, keepalive: "Keepalive[Upstream]") -> None:
+    def __init__(
+        self, endpoint: Endpoint, limits: Limits, keepalive: "Keepalive[Upstream]"
+    ) -> None:
         self.endpoint = endpoint
         self.wire = ResponseWire(structs.replace(limits, body_bytes_max=RESPONSE_BYTES_MAX))
         self.driver: Holder | None = None  # who holds it; None: nobody
@@ -53,7 +55,6 @@ class Upstream(asyncio.Protocol):
         """The connection is there. What the kernel does not take at once means: full."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=0)
-        self._keepalive.connections += 1
 
     def data_received(self, data: bytes) -> None:
         """Tell the holder."""
