@@ -15,8 +15,6 @@ caller, who offers it again when the next head on the connection carries the sam
 import re
 from typing import Final
 
-import msgspec
-
 from loomproxy.core.http1.framing import response_framing
 from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits
 from loomproxy.core.hygiene import any_case, nominations
@@ -64,105 +62,74 @@ _CLOSE: Final = Framing.CLOSE
 _TUNNEL: Final = Framing.TUNNEL
 
 
-class RequestPicks(msgspec.Struct, frozen=True, gc=False):
-    """What was picked out of the block of a request head."""
-
-    block: bytes
-    authority: bytes
-    host: bytes
-    framing: Framing
-    body_bytes: int
-    keep_alive: bool
-    expect_continue: bool
-    upgrade: bytes
-    nominated: tuple[bytes, ...]
-
-
-def request(raw: bytes, limits: Limits, known: RequestPicks | None) -> RequestHead | None:
+def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHead | None:
     """Read the request head `raw` (blank line included), or return None.
 
-    `known` is what an earlier head on the connection held, or None.
+    `known` is what this function returned for an earlier head on the connection, or None.
     """
     line = _REQUEST_LINE.match(raw)
     if line is None:
         return None
     method, target, path, query = line.groups(b"")
-    picks = known
-    line_end = line.end()
-    block = raw[line_end:-2]
-    if picks is None or block != picks.block:
-        picks = _pick_request(raw, line_end, block, limits)
-        if picks is None:
-            return None
     if len(target) > limits.target_bytes_max or method == b"CONNECT":
         return None
+    block = raw[line.end() : -2]
+    if known is None or block != known.block:
+        return _picked(raw, line, block, limits)
     return RequestHead(
         method,
         target,
         path,
         query,
         1,
-        picks.authority,
-        picks.host,
-        picks.framing,
-        picks.body_bytes,
-        picks.keep_alive,
-        picks.expect_continue,
-        picks.upgrade,
-        picks.nominated,
-        picks.block,
+        known.authority,
+        known.host,
+        known.framing,
+        known.body_bytes,
+        known.keep_alive,
+        known.expect_continue,
+        known.upgrade,
+        known.nominated,
+        known.block,
     )
 
 
-def picks_of(head: RequestHead) -> RequestPicks:
-    """What `request` may be given as `known` after it returned `head`."""
-    return RequestPicks(
-        head.block,
-        head.authority,
-        head.host,
-        head.framing,
-        head.body_bytes,
-        head.keep_alive,
-        head.expect_continue,
-        head.upgrade,
-        head.nominated,
-    )
-
-
-def _pick_request(raw: bytes, line_end: int, block: bytes, limits: Limits) -> RequestPicks | None:
+def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> RequestHead | None:
+    """The head with what was picked out of its block."""
     if not _REQUEST_BLOCK.fullmatch(block) or _too_many(block, limits):
         return None
-    found = _REQUEST_PICK.findall(raw, line_end - 1)
+    found = _REQUEST_PICK.findall(raw, line.end() - 1)
     picked = {name.lower(): value for name, value in found}
-    nominated: tuple[bytes, ...] = ()
     authority = _AUTHORITY.fullmatch(picked.get(b"host", b""))
     if authority is None or len(picked) != len(found):
         return None
-    framing = _NONE
-    body_bytes = 0
+    length: tuple[Framing, int] | None = (_NONE, 0)
     if b"content-length" in picked or b"transfer-encoding" in picked:
         length = _length(picked, limits)
-        if length is None:
-            return None
-        framing, body_bytes = length
     expect = picked.get(b"expect")
-    if expect is not None and expect.lower() != b"100-continue":
+    if length is None or (expect is not None and expect.lower() != b"100-continue"):
         return None
-    connection = picked.get(b"connection")
     close, upgrade = False, b""
+    nominated: tuple[bytes, ...] = ()
+    connection = picked.get(b"connection")
     if connection is not None:
         close, _, upgrades, nominated = nominations(connection)
         upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
-    return RequestPicks(
-        block,
+    return RequestHead(
+        line[1],
+        line[2],
+        line[3],
+        line[4] or b"",
+        1,
         authority[0],
         authority[1].lower(),
-        framing,
-        body_bytes,
+        length[0],
+        length[1],
         not close,
         expect is not None,
         upgrade,
         nominated,
+        block,
     )
 
 

@@ -160,14 +160,13 @@ class _Wire:
 class RequestWire(_Wire):
     """What a client sends us."""
 
-    __slots__ = ("_empty_lines", "_known", "_known_head", "_known_raw")
+    __slots__ = ("_empty_lines", "_known_head", "_known_raw")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits, _HEAD)
         self._empty_lines = 0
         self._known_raw = b""  # the last head, as it came
         self._known_head: RequestHead | None = None
-        self._known: lane.RequestPicks | None = None
 
     @property
     def idle(self) -> bool:
@@ -208,13 +207,10 @@ class RequestWire(_Wire):
 
     def _read(self, raw: bytes) -> RequestHead | Refusal:
         """Read a head that differs from the last one."""
-        head = lane.request(raw, self._limits, self._known)
+        head = lane.request(raw, self._limits, self._known_head)
         if head is None:
             return slow.request(raw, self._limits)
         if len(raw) <= MEMO_BYTES_MAX:
-            known = self._known
-            if known is None or known.block is not head.block:
-                self._known = lane.picks_of(head)
             self._known_raw = raw
             self._known_head = head
         return head
