@@ -174,7 +174,8 @@ class Downstream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send `data`; what the kernel does not take is held, and `full` says so."""
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def write_eof(self) -> None:
         """Send FIN after what was written."""

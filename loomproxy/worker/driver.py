@@ -356,10 +356,7 @@ class Driver:
 
     def perform_finish(self, command: c.Finish) -> None:
         """The exchange is over; what becomes of the connection follows this turn."""
-        if command.fate is c.Fate.ABORT:
-            self._down_out.clear()
-        else:
-            self._flush()
+        self._flush()  # Also before an abort: what the client has by then is not less true.
         assert self.exchange is not None
         self.request_read = self.exchange.client_body_ended
         self.exchange = None

@@ -53,6 +53,9 @@ LOG: Final = logging.getLogger("loomproxy.worker")
 FORCED_EXIT: Final = 3
 """Exit status of a worker whose node is gone."""
 
+LAST_PONG: Final = 0
+"""The number of a pong that nobody asked for: the node's pings begin with 1."""
+
 LAST_WORDS_S: Final = 1.0
 """After the drain deadline: how long the last answers may take to leave."""
 
@@ -122,6 +125,7 @@ class Worker:
             gc.freeze()  # What lives since the start lives to the end: no need to look at it again.
             await self._leaving.wait()
             await self._drain(services)
+        self._pong(Ping(LAST_PONG))  # What was counted since the last one.
         self._say(Drained())
         self._channel.close()
 

@@ -48,7 +48,8 @@ def _begin(x: State, head: ResponseHead, now: Instant) -> None:
     if framing is Framing.CLOSE or framing is Framing.CHUNKED:
         framing = Framing.CHUNKED if x.request.minor_version >= 1 else Framing.CLOSE
     x.down_framing = framing
-    x.keep = x.keep and framing is not Framing.CLOSE and not x.world.draining
+    if framing is Framing.CLOSE or not x.client_body_ended or x.world.draining:
+        x.keep = False
     x.upstream_keeps = head.keep_alive
     x.out.append(HeadDown(head.status, head_down(x, head, framing, keep=x.keep)))
     if head.framing is Framing.NONE:

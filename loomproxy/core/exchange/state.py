@@ -46,6 +46,8 @@ class Phase(enum.Enum):
     TUNNEL = "T"
     DONE = "-"
 
+    __hash__ = object.__hash__  # Members are singletons; enum's own is a Python function.
+
 
 Step = Callable[[Any, Any, Instant], None]  # type: ignore[explicit-any] # each event its handler
 """What is done about one kind of event in one phase: change the state, append to `out`."""

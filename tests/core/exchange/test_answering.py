@@ -197,11 +197,12 @@ def test_an_answer_before_the_request_is_over_is_passed_on_and_ends_the_upload()
     )
 
 
-def test_an_answer_before_the_request_is_over_keeps_the_connection_if_it_ends_meanwhile() -> None:
+def test_an_answer_before_the_request_is_over_says_that_the_connection_will_close() -> None:
     it = waiting(post(10))
-    assert it >> with_length(0) << head_down(200) << Release(reusable=False) << deadline(SEND_S)
+    closes = head_down(200, b"\r\nConnection: close\r\n")
+    assert it >> with_length(0) << closes << Release(reusable=False) << deadline(SEND_S)
     assert it >> RequestPart(b"0123456789", ended=True)
-    assert it >> DownstreamTaken() << ... << finish(Fate.KEEP, request_bytes=10)
+    assert it >> DownstreamTaken() << ... << finish(Fate.CLOSE, request_bytes=10)
 
 
 def test_a_client_that_was_paused_is_read_again_once_its_answer_is_there() -> None:
