@@ -62,9 +62,12 @@ def render(
     policy: ForwardPolicy,
     keep_alive: bool,
     request_id: bytes,
+    date: bytes = b"",
 ) -> bytes:
     """The bytes of `answer` for the client that sent `request`."""
     block = answer.block
+    if date:  # RFC 9110 §6.6.1: an origin with a clock MUST say when.
+        block += b"Date: %b\r\n" % date
     if policy.request_id_header:
         block += b"%s: %s\r\n" % (policy.request_id_header, request_id)
     return hygiene.local_response(

@@ -12,9 +12,9 @@ from loomproxy.core.snapshot import Snapshot
 
 
 class World:
-    """What all exchanges of a worker share; `draining` is the only thing they look up late."""
+    """What all exchanges of a worker share; `draining` and `date` they look up late."""
 
-    __slots__ = ("draining", "pools", "snapshot")
+    __slots__ = ("date", "draining", "pools", "snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -22,6 +22,7 @@ class World:
             name: Pool(spec, None) for name, spec in snapshot.pools.items()
         }
         self.draining = False
+        self.date = b""  # as in the Date field (RFC 9110 §5.6.7); b"": nobody has said yet
 
     def publish(self, snapshot: Snapshot) -> list[Endpoint]:
         """Make `snapshot` current; return the endpoints that no pool keeps."""

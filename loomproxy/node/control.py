@@ -49,6 +49,10 @@ KILL_MARGIN_S: Final = 3.0
 STEP_TIMEOUT_S: Final = 5.0
 """What each step of leaving gets that waits for nothing but ourselves."""
 
+SIGNAL_ECHO_S: Final = 0.25
+"""A signal this soon after the first is the same wish: timeout(1) and some supervisors signal a
+process and its group as well. A person who wants to force needs longer."""
+
 _ADMIN_BACKLOG: Final = 64
 _ADMIN_MODE: Final = 0o600
 
@@ -82,8 +86,8 @@ class Node:
         self._started_at = Instant(self._loop.time())
         self._leave = asyncio.Event()
         self._shutdown = Shutdown()
-        self._signalled = False
-        self._forced = False
+        self._signalled_at: float | None = None  # the first time
+        self.forced = False
         self._exit = 0
         self.instance_id = static.node.instance_id or f"{socket.gethostname()}-{self.pid}"
         self.supervisor = Supervisor(
@@ -111,12 +115,15 @@ class Node:
 
         A signal after `drain` is the first: systemd stops in order what an operator had drained.
         """
-        if not self._signalled:
-            self._signalled = True
+        now = self._loop.time()
+        if self._signalled_at is None:
+            self._signalled_at = now
             self._leave.set()
             return
+        if now - self._signalled_at < SIGNAL_ECHO_S:
+            return
         log("forced", level="warning")
-        self._forced = True
+        self.forced = True
         self._exit = 1
         self._shutdown.force()
         self.supervisor.force()
@@ -267,7 +274,7 @@ class Node:
 
     async def _drain_workers(self) -> None:
         """Have workers stop accepting, close our copies of their sockets, wait until they left."""
-        if self._forced:
+        if self.forced:
             self.supervisor.force()
         else:
             self.supervisor.drain()

@@ -40,7 +40,7 @@ from loomproxy.core.units import Instant
 from loomproxy.core.wheel import TICK_S
 from loomproxy.core.world import World
 from loomproxy.worker.accesslog import AccessLog
-from loomproxy.worker.clock import monotonic
+from loomproxy.worker.clock import http_date, monotonic
 from loomproxy.worker.driver import wake
 from loomproxy.worker.lines import line_for, refresh_clock
 from loomproxy.worker.listener import ListenerAt
@@ -249,6 +249,7 @@ class Worker:
             self._lag_s = max(self._lag_s, now - self._ticked_at - TICK_S)
         self._ticked_at = now
         refresh_clock()
+        services.world.date = http_date()
         services.expire()
         for pool in services.world.pools.values():
             for ticket in pool.wake(Instant(now)):

@@ -22,10 +22,9 @@ def request(*lines: str, method: str = "GET") -> RequestHead:
     return head
 
 
-def rendered(it: Answer, head: RequestHead, **policy: bytes) -> bytes:
-    return answer.render(
-        it, head, policy=ForwardPolicy(**policy), keep_alive=True, request_id=b"id-1"
-    )
+def rendered(it: Answer, head: RequestHead, request_id_header: bytes = b"X-Request-ID") -> bytes:
+    policy = ForwardPolicy(request_id_header=request_id_header)
+    return answer.render(it, head, policy=policy, keep_alive=True, request_id=b"id-1")
 
 
 def test_a_refusal_is_one_plain_sentence_with_the_request_id() -> None:
@@ -52,6 +51,16 @@ def test_who_accepts_json_is_refused_in_json(accept: str) -> None:
 def test_a_method_that_is_not_allowed_is_told_which_are(accept: str) -> None:
     it = answer.refusal(faults.METHOD_NOT_ALLOWED, request(f"Accept: {accept}"), b"id-1")
     assert it.block == b"Allow: GET, HEAD\r\n"
+
+
+def test_an_answer_of_our_own_says_when_it_was_made_once_somebody_has_a_clock() -> None:
+    it = Answer(200, answer.TEXT, b"x")
+    date = b"Tue, 24 Nov 2026 03:00:00 GMT"
+    told = answer.render(
+        it, request(), policy=ForwardPolicy(), keep_alive=True, request_id=b"id-1", date=date
+    )
+    assert b"\r\nDate: %b\r\n" % date in told
+    assert b"Date" not in rendered(it, request())
 
 
 @pytest.mark.parametrize("fault", [each for each in faults.FAULTS.values() if each.status])

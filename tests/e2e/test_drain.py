@@ -135,6 +135,25 @@ def test_idle_connections_do_not_hold_it_up(proxies, origin):
         caller.close()
 
 
+def insisted(loom, which) -> int:
+    """The exit code of a proxy that is signalled until it is gone, as an impatient person does."""
+
+    def left() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            loom.signal(which)
+        return loom.process.poll() is not None
+
+    eventually(left, "the proxy is gone", within_s=5.0)
+    return loom.wait_exit()
+
+
+def test_the_same_wish_told_twice_at_once_still_drains_in_order(proxies, origin):
+    loom = start(proxies, origin)
+    loom.signal(signal.SIGTERM)
+    loom.signal(signal.SIGTERM)  # as timeout(1) does: the process, then its group
+    assert loom.wait_exit() == 0
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_forces(proxies, origin, second):
     loom = start(proxies, origin, deadline="1h")
@@ -145,8 +164,7 @@ def test_a_second_signal_forces(proxies, origin, second):
         origin.journal.wait("request", path="/hold")
         loom.signal(signal.SIGTERM)
         loom.wait_note("STOPPING=1")
-        loom.signal(second)
-        assert loom.wait_exit(within_s=5.0) != 0
+        assert insisted(loom, second) != 0
         with contextlib.suppress(Ended):
             assert caller.response().status == 503
     assert "Traceback" not in loom.said()

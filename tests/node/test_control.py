@@ -13,6 +13,7 @@ import pytest
 from loomproxy.config.model import Drain, Listener
 from loomproxy.config.problem import Problem, Problems
 from loomproxy.core.child import State
+from loomproxy.node.control import SIGNAL_ECHO_S
 from loomproxy.node.slot import exchanges
 from tests.node.stage import Stage, config, run, stage
 
@@ -267,8 +268,9 @@ def test_second_signal_does_not_wait() -> None:
     async def play() -> None:
         async with stage(config(drain=Drain(60.0, 600.0)), "--ignore-drain") as it:
             it.node.leave()
-            await asyncio.sleep(0)
-            it.node.leave()
+            it.node.leave()  # at once: an echo of the first
+            assert not it.node.forced
+            asyncio.get_running_loop().call_later(SIGNAL_ECHO_S, it.node.leave)
             assert await it.left() == 1
 
     run(play)

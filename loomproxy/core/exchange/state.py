@@ -171,6 +171,7 @@ class State:
             policy=self.snapshot.policy,
             keep_alive=self.keep,
             request_id=outcome.request_id,
+            date=self.world.date,
         )
         outcome.response_bytes = len(data.partition(b"\r\n\r\n")[2])
         self.out.append(HeadDown(reply.status, data))
