@@ -2,8 +2,8 @@
 
 `loomproxy/core/pool.py` is tested by `tests/core/test_pool.py`, and by `tests/core/test_pool_*.py`
 where that became too long. A module inside a package is tested in the directory of that package in
-the same way; a package whose modules only make sense together may have tests of its own, named
-after the package, which count for all of them.
+the same way, where there may also be tests of the package as a whole. A package whose modules only
+make sense together may have tests named after the package, which count for all of them.
 """
 
 import ast
@@ -32,10 +32,17 @@ def own_tests(root: Path, module: Path) -> list[Path]:
 
 
 def orphans(root: Path) -> list[Path]:
-    """Return the test files of core that are no module's own, relative to the root."""
+    """Return the test files of core that are no module's and no package's, relative to the root."""
     known = {test for module in core_modules(root) for test in own_tests(root, module)}
     found = {path.relative_to(root) for path in (root / CORE_TESTS).rglob("test_*.py")}
-    return sorted(found - known)
+    return sorted(test for test in found - known if not _is_of_package(root, test))
+
+
+def _is_of_package(root: Path, test: Path) -> bool:
+    """Tell whether a test lies in the directory of a package of core, and speaks of that package."""
+    package = CORE / test.parent.relative_to(CORE_TESTS)
+    name = ".".join(package.parts)
+    return package != CORE and (root / package).is_dir() and name in (root / test).read_text()
 
 
 def _named(root: Path, directory: Path, name: str) -> list[Path]:

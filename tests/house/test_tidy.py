@@ -57,6 +57,7 @@ def test_a_core_module_without_tests_and_a_test_without_module_are_seen(tmp_path
             "tests/core/http1/test_lane.py": "",
             "tests/core/test_route.py": "",
             "tests/core/test_nobody.py": "",
+            "tests/core/http1/test_corpus.py": "from loomproxy.core.http1 import lane\n",
         },
     )
     untested, orphan = tidy.tests_of_core(root)
