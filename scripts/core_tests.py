@@ -32,7 +32,7 @@ def own_tests(root: Path, module: Path) -> list[Path]:
 
 
 def orphans(root: Path) -> list[Path]:
-    """Return the test files of core that are no module's and no package's, relative to the root."""
+    """Return the test files of core that are no module's and no package's own."""
     known = {test for module in core_modules(root) for test in own_tests(root, module)}
     found = {path.relative_to(root) for path in (root / CORE_TESTS).rglob("test_*.py")}
     return sorted(test for test in found - known if not _is_of_package(root, test))
