@@ -281,6 +281,10 @@ def test_a_connection_that_carried_enough_says_close() -> None:
     assert it >> get() << deadline(CONNECT_S) << opens(FIRST)
     assert it >> DeadlineExpired() << ...
     assert it >> DeadlineExpired() << ...
-    assert it >> DeadlineExpired() << Release(reusable=False) << head_down(
-        504, b"Connection: close"
-    ) << deadline(SEND_S)
+    assert (
+        it
+        >> DeadlineExpired()
+        << Release(reusable=False)
+        << head_down(504, b"Connection: close")
+        << deadline(SEND_S)
+    )

@@ -108,9 +108,7 @@ def test_what_came_of_the_body_meanwhile_goes_up_with_the_head() -> None:
 
 def test_a_route_may_rewrite_the_path_and_name_the_endpoint_as_host() -> None:
     rewrite = PathRewrite(strip_prefix=b"/api")
-    world = house(
-        routes=(route("*", ToPool("web"), rewrite=rewrite, host=HOST_OF_ENDPOINT),)
-    )
+    world = house(routes=(route("*", ToPool("web"), rewrite=rewrite, host=HOST_OF_ENDPOINT),))
     assert (
         connecting(get("/api/x?y"), world)
         >> opened()
@@ -230,9 +228,13 @@ def test_a_post_that_lost_the_race_is_not_sent_twice() -> None:
 
 def test_a_get_whose_new_connection_closed_is_not_sent_again() -> None:
     world = house()
-    assert waiting(get(), world) >> UpstreamGone(faults.UPSTREAM_CLOSED) << ... << head_down(
-        502
-    ) << deadline(SEND_S)
+    assert (
+        waiting(get(), world)
+        >> UpstreamGone(faults.UPSTREAM_CLOSED)
+        << ...
+        << head_down(502)
+        << deadline(SEND_S)
+    )
     assert endpoint(world, FIRST).failed == 1
 
 

@@ -72,15 +72,23 @@ def test_client_leaves_while_we_connect() -> None:
 
 
 def test_client_leaves_while_the_upstream_thinks() -> None:
-    assert waiting(get()) >> DownstreamGone() << Release(reusable=False) << deadline(
-        NEVER_FROM_NOW
-    ) << finish(Fate.ABORT, "CH")
+    assert (
+        waiting(get())
+        >> DownstreamGone()
+        << Release(reusable=False)
+        << deadline(NEVER_FROM_NOW)
+        << finish(Fate.ABORT, "CH")
+    )
 
 
 def test_client_leaves_in_the_middle_of_its_answer() -> None:
-    assert answering(get(), with_length(5)) >> DownstreamGone() << Release(
-        reusable=False
-    ) << deadline(NEVER_FROM_NOW) << finish(Fate.ABORT, "CD", status=200)
+    assert (
+        answering(get(), with_length(5))
+        >> DownstreamGone()
+        << Release(reusable=False)
+        << deadline(NEVER_FROM_NOW)
+        << finish(Fate.ABORT, "CD", status=200)
+    )
 
 
 def test_client_leaves_before_it_took_the_end() -> None:

@@ -35,8 +35,12 @@ from tests.playbook import deadline, finish, head_down, opened, wakes
 
 def test_an_answer_of_ours_to_head_has_no_body() -> None:
     it = play(house(routes=()))
-    assert it >> request("HEAD", "/") << ... << head_down(404, end=b"\r\n\r\n") << deadline(
-        UNROUTED.send_s
+    assert (
+        it
+        >> request("HEAD", "/")
+        << ...
+        << head_down(404, end=b"\r\n\r\n")
+        << deadline(UNROUTED.send_s)
     )
     assert it >> DownstreamTaken() << ... << finish(Fate.KEEP, "LP", response_bytes=0)
 
@@ -73,9 +77,14 @@ def test_a_large_request_is_forgotten_and_its_client_read_once_we_answer() -> No
 def test_the_slot_of_a_finished_attempt_goes_to_who_waits() -> None:
     world = house(endpoints=1, in_flight_max=1)
     it, other = queueing(get(), world)
-    assert other >> DownstreamGone() << Release(reusable=False) << wakes(it.exchange) << deadline(
-        NEVER_FROM_NOW
-    ) << finish(Fate.ABORT, "CC")
+    assert (
+        other
+        >> DownstreamGone()
+        << Release(reusable=False)
+        << wakes(it.exchange)
+        << deadline(NEVER_FROM_NOW)
+        << finish(Fate.ABORT, "CC")
+    )
     assert it.exchange.phase is Phase.QUEUE
 
 

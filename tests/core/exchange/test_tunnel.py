@@ -86,8 +86,14 @@ def test_bytes_pass_both_ways_and_both_sides_may_end() -> None:
 
 
 def test_the_upstream_may_end_first() -> None:
-    assert tunnel() >> FIN_OF_UPSTREAM << ShutDown() >> FIN_OF_CLIENT << ShutUp() << ... << finish(
-        Fate.CLOSE, "--"
+    assert (
+        tunnel()
+        >> FIN_OF_UPSTREAM
+        << ShutDown()
+        >> FIN_OF_CLIENT
+        << ShutUp()
+        << ...
+        << finish(Fate.CLOSE, "--")
     )
 
 
@@ -117,9 +123,13 @@ def test_a_silent_tunnel_ends() -> None:
 
 
 def test_an_upstream_that_breaks_its_tunnel_breaks_the_clients() -> None:
-    assert tunnel() >> UpstreamGone(faults.UPSTREAM_CUT) << Release(reusable=False) << deadline(
-        NEVER_FROM_NOW
-    ) << finish(Fate.ABORT, "UT")
+    assert (
+        tunnel()
+        >> UpstreamGone(faults.UPSTREAM_CUT)
+        << Release(reusable=False)
+        << deadline(NEVER_FROM_NOW)
+        << finish(Fate.ABORT, "UT")
+    )
 
 
 def test_a_tunnel_that_begins_is_a_success_of_its_endpoint() -> None:
