@@ -151,9 +151,7 @@ async def stage(
     """A stage; at its end the clients leave, and nothing may be held."""
     settings = {"head_timeout_s": HEAD_S, "idle_timeout_s": IDLE_S, **(listener or {})}
     async with asyncio.TaskGroup() as group:
-        it = Stage(
-            group, Listener("public", "127.0.0.1:0", **settings), house(endpoints, **pool)
-        )
+        it = Stage(group, Listener("public", "127.0.0.1:0", **settings), house(endpoints, **pool))
         yield it
         for client in list(it.door.here):
             assert isinstance(client, Downstream)

@@ -412,9 +412,7 @@ def test_cut_answer_ends_in_a_reset() -> None:
             upstream.feed_eof()
             await it.turn()
             assert client.transport.was_reset
-            assert client.transport.socket.options == [
-                (socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            ]
+            assert client.transport.socket.options == [(socket.SOL_SOCKET, socket.SO_LINGER, RESET)]
             assert it.terminations == ["UD"]
 
     run(play)

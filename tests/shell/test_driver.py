@@ -1,0 +1,609 @@
+"""What an exchange asks for is done in order, and nothing is held when it is over."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from loomproxy.core.exchange import Exchange, Phase
+from loomproxy.core.pool import KeepaliveSpec
+from loomproxy.worker.driver import Driver
+from tests.core.exchange.scenery import FIRST, HOUSE_ROUTES, endpoint, house, route
+from tests.shell.stage import FIXED, GET, OK, Client, Stage, run, stage
+
+HOUSE = b"GET /health HTTP/1.1\r\nHost: a.example\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+UPGRADE = (
+    b"GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+)
+SWITCHED = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def post(size: int) -> bytes:
+    return b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % size
+
+
+def heard(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the client's exchange is told from now on, and after each the phase it is in."""
+    events: list[str] = []
+    handle = Exchange.handle
+
+    def listening(self: Exchange, event: Any, now: Any) -> Any:
+        commands = handle(self, event, now)
+        if self is client.exchange:
+            events.append(f"{type(event).__name__} {self.phase.name}")
+        return commands
+
+    monkeypatch.setattr(Exchange, "handle", listening)
+    return events
+
+
+async def exchange(it: Stage, client: Client, upstream: Any = None) -> Any:
+    """One whole exchange; the upstream connection that carried it."""
+    client.send(GET)
+    if upstream is None:
+        upstream = await it.accept()
+    upstream.feed(OK)
+    assert client.statuses() == [200]
+    return upstream
+
+
+# --- one turn -------------------------------------------------------------------------------------
+
+
+def test_one_turn_is_one_write_for_each_side() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(post(4) + b"body")
+            upstream = await it.accept()
+            assert len(upstream.writes) == 1
+            assert upstream.writes[0].endswith(b"\r\n\r\nbody")
+            upstream.feed(CHUNKED + b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n")
+            assert len(client.transport.writes) == 1
+            assert client.transport.writes[0].endswith(b"0\r\n\r\n")
+
+    run(play)
+
+
+def test_buffer_that_fills_within_a_write_is_told_after_what_was_being_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(post(8))
+            upstream = await it.accept()
+            events = heard(client, monkeypatch)
+            upstream.kernel = 0
+            client.send(b"abcd")
+            assert events == ["RequestPart HEAD", "UpstreamFull HEAD"]
+            assert not client.transport.reading
+            upstream.take()
+            assert events[2:] == ["UpstreamTaken HEAD"]
+            assert client.transport.reading
+            client.transport.kernel = 20
+            client.send(b"efgh")
+            upstream.feed(OK)
+            assert events[3:] == [
+                "RequestPart HEAD",
+                "ResponseHead DATA",
+                "ResponsePart LAST",
+                "DownstreamFull LAST",
+            ]
+            client.transport.take()
+            assert client.exchange is None
+
+    run(play)
+
+
+def test_idle_connection_answers_after_the_command_that_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            upstream = await exchange(it, client)
+            begun: list[Phase] = []
+            perform = Driver.perform_open
+
+            def performing(self: Driver, command: Any) -> None:
+                perform(self, command)
+                assert self.exchange is not None
+                begun.append(self.exchange.phase)
+
+            from loomproxy.worker import driver as module
+
+            monkeypatch.setitem(module.PERFORM, module.c.Open, performing)
+            client.send(GET)
+            assert begun == [Phase.CONNECT]  # not told yet
+            assert client.exchange.phase is Phase.HEAD
+            assert len(upstream.writes) == 2
+            assert len(it.network.calls) == 1
+            upstream.feed(OK)
+            assert [outcome.reused for outcome in it.outcomes] == [False, True]
+
+    run(play)
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+def test_refused_connection_goes_elsewhere_and_then_to_the_client() -> None:
+    async def play() -> None:
+        async with stage(endpoints=2) as it:
+            client = it.client()
+            client.send(GET)
+            (await it.call()).refuse()
+            second = await it.call()
+            assert second.place == ("10.0.0.2", 80)
+            second.accept()
+            await it.turn()
+            second.transport.feed(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            assert client.statuses() == [200]
+            client.send(GET)
+            while client.exchange is not None:
+                (await it.call()).refuse()
+                await it.turn()
+            assert client.statuses() == [502]
+            assert it.terminations == ["--", "UC"]
+
+    run(play)
+
+
+def test_name_that_no_host_can_have_is_an_endpoint_that_failed() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(GET)
+            while client.exchange is not None:
+                (await it.call()).refuse(UnicodeError("label too long"))
+                await it.turn()
+            assert client.statuses() == [502]
+
+    run(play)
+
+
+def test_connect_timeout_gives_the_connection_up() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(GET)
+            calls = []
+            for _ in range(3):
+                calls.append(await it.call())
+                await it.later(3.2)
+            assert [call.cancelled for call in calls] == [True] * 3
+            assert client.statuses() == [504]
+            assert it.terminations == ["uC"]
+
+    run(play)
+
+
+def test_connection_that_comes_in_the_moment_it_is_given_up_is_closed() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(GET)
+            call = await it.call()
+            upstream = call.accept()  # its task has not heard of it
+            client.transport.feed_eof()
+            await it.turn()
+            assert upstream.lost
+            assert upstream.answers() == b""
+            assert it.terminations == ["CC"]
+
+    run(play)
+
+
+@pytest.mark.parametrize("how", ["ends", "speaks", "breaks"])
+def test_endpoint_that_closes_or_speaks_at_once_had_nothing_sent_to_it(how: str) -> None:
+    async def play() -> None:
+        async with stage(endpoints=2) as it:
+            client = it.client()
+            client.send(GET)
+            upstream = (await it.call()).accept()
+            if how == "ends":
+                upstream.feed_eof()
+            elif how == "speaks":
+                upstream.feed(b"220 mail.example ESMTP\r\n")
+            else:
+                upstream.lose(ConnectionResetError())
+            await it.turn()
+            assert upstream.answers() == b""
+            second = await it.accept()
+            second.feed(OK)
+            assert client.statuses() == [200]
+            assert it.outcomes[0].attempts == 2
+
+    run(play)
+
+
+# --- the pool -------------------------------------------------------------------------------------
+
+
+def test_slot_that_one_gives_back_wakes_another_within_the_same_turn() -> None:
+    async def play() -> None:
+        async with stage(in_flight_max=1) as it:
+            first, second, third = it.client(), it.client(), it.client()
+            for client in (first, second, third):
+                client.send(GET)
+            upstream = await it.accept()
+            assert len(it.network.calls) == 1
+            upstream.feed(OK)
+            assert first.statuses() == [200]
+            # The connection went on to the second in line, at once.
+            assert second.exchange.phase is Phase.HEAD
+            assert third.exchange.phase is Phase.QUEUE
+            upstream.feed(OK)
+            upstream.feed(OK)
+            assert second.statuses() + third.statuses() == [200, 200]
+            assert len(it.network.calls) == 1
+
+    run(play)
+
+
+def test_waiter_whose_turn_came_at_its_last_moment_is_not_timed_out() -> None:
+    """One deadline passes, the other's holder is woken by it in the same tick."""
+
+    async def play() -> None:
+        async with stage(in_flight_max=1) as it:
+            holder = it.client()
+            holder.send(GET)
+            upstream = await it.accept()
+            upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+            await it.later(35)  # of the 40 that a body may rest
+            waiter = it.client()
+            waiter.send(GET)  # waits 5: both deadlines pass in one tick
+            assert waiter.exchange.phase is Phase.QUEUE
+            await it.later(5.2)
+            assert holder.transport.was_reset
+            assert waiter.exchange.phase is Phase.CONNECT
+            (await it.accept()).feed(OK)
+            assert waiter.statuses() == [200]
+
+    run(play)
+
+
+def test_waiting_client_that_leaves_keeps_nobody_from_their_turn() -> None:
+    async def play() -> None:
+        async with stage(in_flight_max=1) as it:
+            first, second, third = it.client(), it.client(), it.client()
+            for client in (first, second, third):
+                client.send(GET)
+            upstream = await it.accept()
+            second.transport.lose()
+            await it.turn()
+            upstream.feed(OK)
+            upstream.feed(OK)
+            assert first.statuses() + third.statuses() == [200, 200]
+            assert it.terminations == ["CQ", "--", "--"]
+
+    run(play)
+
+
+# --- giving back ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (OK, True),
+        (CHUNKED + b"0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", False),
+        (OK + b"more than was promised", False),
+    ],
+)
+def test_connection_is_kept_only_when_it_is_clean(answer: bytes, kept: bool) -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(GET)
+            upstream = await it.accept()
+            upstream.feed(answer)
+            assert client.statuses() == [200]
+            await it.turn()
+            assert upstream.lost is not kept
+            assert it.services.keepalive.count(it.pool.endpoints[0]) == kept
+
+    run(play)
+
+
+def test_answer_before_the_request_was_sent_whole_closes_both() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(post(10) + b"abc")
+            upstream = await it.accept()
+            upstream.feed(OK)
+            await it.turn()
+            assert client.statuses() == [200]
+            assert upstream.lost
+            assert client.transport.fin
+
+    run(play)
+
+
+def test_connection_with_request_bytes_still_in_our_hands_is_not_kept() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(post(4))
+            upstream = await it.accept()
+            upstream.kernel = 0
+            client.send(b"abcd")
+            upstream.feed(OK)  # it does not read, and answers
+            await it.turn()
+            assert client.statuses() == [200]
+            assert upstream.lost
+
+    run(play)
+
+
+def test_pool_that_a_reload_removed_takes_no_connection_back() -> None:
+    async def play() -> None:
+        async with stage(endpoints=2) as it:
+            client = it.client()
+            client.send(GET)
+            upstream = await it.accept()
+            gone = endpoint(it.world, FIRST)
+            alone = house(1, routes=(route("/fixed", HOUSE_ROUTES[1].action),)).snapshot
+            it.services.keepalive.close(it.world.publish(alone_without(alone)))
+            upstream.feed(OK)
+            await it.turn()
+            assert client.statuses() == [200]
+            assert upstream.lost
+            assert gone.in_flight == 0
+            assert it.services.keepalive.count(gone) == 0
+            # Nothing may be left of the removed pool for the stage's last look.
+            it.world.publish(house(1).snapshot)
+
+    def alone_without(snapshot: Any) -> Any:
+        import msgspec
+
+        return msgspec.structs.replace(snapshot, pools={})
+
+    run(play)
+
+
+def test_endpoint_that_a_reload_removed_keeps_no_connections() -> None:
+    async def play() -> None:
+        async with stage(endpoints=2) as it:
+            first, second = it.client(), it.client()
+            first.send(GET)
+            one = await it.accept()
+            second.send(GET)
+            two = await it.accept()
+            one.feed(OK)
+            removed = it.world.publish(house(1).snapshot)
+            assert [each.name for each in removed] == ["http://10.0.0.2:80"]
+            it.services.keepalive.close(removed)
+            two.feed(OK)
+            await it.turn()
+            assert first.statuses() + second.statuses() == [200, 200]
+            assert not one.closing
+            assert two.lost
+
+    run(play)
+
+
+def test_paused_connection_is_read_again_once_it_is_idle() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.transport.kernel = 10
+            client.send(GET)
+            upstream = await it.accept()
+            upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            assert not upstream.reading
+            # What it had sent by then is heard only when it is read again.
+            client.transport.take()
+            upstream.feed(b"hi")
+            assert client.exchange is None
+            assert upstream.reading
+            upstream.feed_eof()
+            await it.turn()
+            assert it.services.keepalive.count(it.pool.endpoints[0]) == 0
+
+    run(play)
+
+
+# --- the house ------------------------------------------------------------------------------------
+
+
+def test_house_is_asked_and_its_answer_comes_once() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(HOUSE)
+            (number, path), *rest = it.asked
+            assert (path, rest) == (b"/health", [])
+            asker = it.services.served(number)
+            assert asker == (client.driver, client.exchange.ask)
+            assert it.services.served(number) is None
+            await it.later(8)
+            assert client.statuses() == [503]
+            assert it.terminations == ["iP"]
+
+    run(play)
+
+
+def test_late_answer_of_the_house_is_not_taken_for_the_next_one() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(HOUSE)
+            await it.later(8)
+            assert client.statuses() == [503]
+            client.send(HOUSE)
+            first, second = (number for number, _ in it.asked)
+            assert it.services.served(first) is None
+            assert it.services.served(second) == (client.driver, client.exchange.ask)
+
+    run(play)
+
+
+def test_answer_for_a_client_that_left_finds_nobody() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client, other = it.client(), it.client()
+            client.send(HOUSE)
+            other.send(HOUSE)
+            client.transport.lose()
+            await it.turn()
+            assert it.services.served(1) is None
+            assert it.services.served(2) is not None
+
+    run(play)
+
+
+# --- tunnels --------------------------------------------------------------------------------------
+
+
+def test_bytes_that_came_early_cross_the_tunnel_first_in_both_directions() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(UPGRADE + b"early up ")
+            upstream = await it.accept()
+            upstream.answers()
+            upstream.feed(SWITCHED + b"early down ")
+            client.send(b"up")
+            upstream.feed(b"down")
+            assert client.answers().endswith(b"\r\n\r\nearly down down")
+            assert upstream.answers() == b"early up up"
+            upstream.feed_eof()
+            assert client.transport.fin
+            client.send(b" on")
+            assert upstream.answers() == b" on"
+            client.transport.feed_eof()
+            await it.turn()
+            assert client.transport.lost
+            assert upstream.lost
+            outcome = it.outcomes[0]
+            assert (outcome.request_bytes, outcome.response_bytes) == (14, 15)
+
+    run(play)
+
+
+def test_tunnel_pauses_each_side_for_the_other() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(UPGRADE)
+            upstream = await it.accept()
+            upstream.feed(SWITCHED)
+            upstream.kernel = 0
+            client.send(b"abc")
+            assert not client.transport.reading
+            upstream.take()
+            assert client.transport.reading
+            client.transport.kernel = 0
+            upstream.feed(b"def")
+            assert not upstream.reading
+            client.transport.take()
+            assert upstream.reading
+
+    run(play)
+
+
+# --- our own bugs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["asking", "connecting", "answering"])
+def test_internal_error_cuts_one_client_and_nothing_else(
+    when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play() -> None:
+        async with stage(in_flight_max=1) as it:
+            broken, waiting = it.client(), it.client()
+            step = {"asking": "RequestHead", "connecting": "Opened", "answering": "ResponsePart"}
+            handle = Exchange.handle
+
+            def stumbling(self: Exchange, event: Any, now: Any) -> Any:
+                if self is broken.exchange and type(event).__name__ == step[when]:
+                    raise ZeroDivisionError("a bug of ours")
+                return handle(self, event, now)
+
+            monkeypatch.setattr(Exchange, "handle", stumbling)
+            with caplog.at_level(logging.ERROR):
+                broken.send(GET)
+                waiting.send(GET)
+                if when != "asking":
+                    upstream = await it.accept()
+                if when == "answering":
+                    upstream.feed(OK)
+                await it.turn()
+            assert "a bug of ours" in caplog.text
+            assert broken.transport.was_reset
+            if when != "asking":
+                assert upstream.lost
+            # Its slot went on to who waited for it.
+            (await it.accept()).feed(OK)
+            assert waiting.statuses() == [200]
+            outcome = it.outcomes[0]
+            assert outcome.fault == "internal_error"
+            assert outcome.termination[0] == "I"
+            assert outcome.ended_at >= outcome.begun_at > 0
+
+    run(play)
+
+
+def test_nothing_of_an_exchange_is_heard_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            upstream = await exchange(it, client)
+            events = heard(client, monkeypatch)
+            protocol = upstream.protocol
+            protocol.pause_writing()
+            protocol.resume_writing()
+            client.downstream.pause_writing()
+            client.downstream.resume_writing()
+            assert events == []
+            client.send(FIXED)
+            assert client.statuses() == [200]
+
+    run(play)
+
+
+def test_keepalive_of_a_pool_bounds_what_is_kept() -> None:
+    async def play() -> None:
+        async with stage(keepalive=KeepaliveSpec(idle_max=1, requests_max=2)) as it:
+            first, second = it.client(), it.client()
+            first.send(GET)
+            one = await it.accept()
+            second.send(GET)
+            two = await it.accept()
+            one.feed(OK)
+            two.feed(OK)
+            await it.turn()
+            assert first.statuses() + second.statuses() == [200, 200]
+            assert (one.closing, two.lost) == (False, True)
+            await exchange(it, first, one)
+            await it.turn()
+            assert one.lost  # it has served twice
+
+    run(play)
+
+
+def test_opening_is_no_task_of_its_own_when_it_is_over() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            before = len(asyncio.all_tasks())
+            client = it.client()
+            for _ in range(3):
+                client.send(GET)
+                call = await it.call()
+                if call.transport.protocol is None:
+                    call.accept()
+                    await it.turn()
+                call.transport.feed(OK)
+            client.send(GET)
+            client.transport.lose()
+            await it.turn()
+            assert len(asyncio.all_tasks()) == before
+
+    run(play)
