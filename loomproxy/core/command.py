@@ -69,7 +69,11 @@ class ResumeUp(msgspec.Struct, frozen=True, gc=False):
 
 
 class BeginTunnel(msgspec.Struct, frozen=True, gc=False):
-    """From here on both connections carry bytes that are not HTTP."""
+    """From here on both connections carry bytes that are not HTTP.
+
+    Bytes behind the heads are told as `TunnelData`, and then a FIN of the client that was told
+    before is told again: the tunnel must hear of it.
+    """
 
 
 class SetDeadline(msgspec.Struct, frozen=True, gc=False):

@@ -36,6 +36,7 @@ from tests.core.exchange.scenery import (
     post_chunked,
     request,
     response,
+    upgrade,
     waiting,
     with_length,
 )
@@ -432,3 +433,10 @@ def test_while_draining_answers_say_close() -> None:
         << ...
         << finish(Fate.CLOSE)
     )
+
+
+def test_in_a_tunnel_a_slow_client_slows_the_upstream_and_the_deadline_stays() -> None:
+    it = waiting(upgrade())
+    assert it >> response(101, "Connection: upgrade", "Upgrade: websocket") << ...
+    assert it >> DownstreamFull() << PauseUp()
+    assert it >> DownstreamTaken() << ResumeUp()

@@ -33,7 +33,7 @@ from tests.core.exchange.scenery import (
     waiting,
     with_length,
 )
-from tests.playbook import answered, deadline, finish, head_down, opens, sends_up
+from tests.playbook import answered, deadline, finish, head_down, opened, opens, sends_up
 
 
 def test_a_request_that_no_route_is_for_is_answered_404() -> None:
@@ -287,4 +287,17 @@ def test_a_connection_that_carried_enough_says_close() -> None:
         << Release(reusable=False)
         << head_down(504, b"Connection: close")
         << deadline(SEND_S)
+    )
+
+
+def test_a_body_of_known_length_is_kept_until_it_can_go_up_as_it_came() -> None:
+    assert (
+        connecting(post(10))
+        >> RequestPart(b"01234", ended=False)
+        >> opened()
+        << deadline(IDLE_S)
+        << sends_up(b"POST / ", end=b"\r\n\r\n01234")
+        >> RequestPart(b"56789", ended=True)
+        << sends_up(b"56789")
+        << deadline(RESPONSE_S)
     )

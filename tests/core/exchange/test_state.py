@@ -4,9 +4,10 @@ import pytest
 
 from loomproxy.core import event as events
 from loomproxy.core import fault as faults
-from loomproxy.core.command import Fate, PauseDown, Release
+from loomproxy.core.command import Fate, PauseDown, PauseUp, Release
 from loomproxy.core.event import (
     DeadlineExpired,
+    DownstreamFull,
     DownstreamGone,
     DownstreamTaken,
     RequestPart,
@@ -15,7 +16,9 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.exchange import ANSWERS, IGNORED, TABLE, Phase
 from tests.core.exchange.scenery import (
+    IDLE_S,
     NEVER_FROM_NOW,
+    RESPONSE_S,
     SEND_S,
     UNROUTED,
     answering,
@@ -144,3 +147,29 @@ def test_the_client_is_read_again_for_its_next_request() -> None:
     assert it.exchange.client_paused
     assert it >> DownstreamGone() << ...
     assert not it.exchange.client_paused
+
+
+def test_who_owes_the_next_move_decides_how_long_it_may_take() -> None:
+    whole, owing = waiting(get()), waiting(post())
+    assert whole.exchange.patience_s(Phase.HEAD) == RESPONSE_S
+    assert owing.exchange.patience_s(Phase.HEAD) == IDLE_S
+    assert owing.exchange.patience_s(Phase.DATA) == IDLE_S
+    assert whole >> DownstreamFull() << PauseUp() << deadline(SEND_S)
+    assert whole.exchange.patience_s(Phase.HEAD) == SEND_S
+
+
+def test_who_leaves_the_queue_gives_its_place_up() -> None:
+    world = house(endpoints=1, in_flight_max=1)
+    it, _other = queueing(get(), world)
+    assert it >> DownstreamGone() << deadline(NEVER_FROM_NOW) << finish(Fate.ABORT, "CQ")
+    assert world.pools["web"].waiting == 0
+
+
+def test_what_cannot_be_said_any_more_is_cut() -> None:
+    assert (
+        answering(get(), with_length(5))
+        >> DeadlineExpired()
+        << Release(reusable=False)
+        << deadline(NEVER_FROM_NOW)
+        << finish(Fate.ABORT, "uD", fault="upstream_stalled")
+    )

@@ -97,6 +97,23 @@ def test_the_upstream_may_end_first() -> None:
     )
 
 
+def test_a_client_that_said_fin_before_the_switch_is_heard_by_the_tunnel() -> None:
+    it = waiting(upgrade())
+    assert it >> FIN_OF_CLIENT
+    assert it >> response(101, "Connection: upgrade", "Upgrade: websocket") << ...
+    assert (
+        it
+        >> TunnelData(b"sent before", from_downstream=True)
+        << SendUp(b"sent before")
+        << deadline(TUNNEL_S)
+        >> FIN_OF_CLIENT
+        << ShutUp()
+        >> FIN_OF_UPSTREAM
+        << ...
+        << finish(Fate.CLOSE, "--")
+    )
+
+
 def test_each_side_is_read_as_fast_as_the_other_takes() -> None:
     assert (
         tunnel()
