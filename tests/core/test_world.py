@@ -25,7 +25,7 @@ def snapshot(revision: int, **pools: tuple[str, ...]) -> Snapshot:
 
 
 def names(endpoints: object) -> list[str]:
-    return [endpoint.spec.address.host for endpoint in endpoints]  # type: ignore[attr-defined]
+    return [endpoint.spec.address.host for endpoint in endpoints]
 
 
 def test_a_world_begins_with_the_pools_of_its_snapshot() -> None:

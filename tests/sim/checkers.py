@@ -100,7 +100,7 @@ def release_is_fair(actor: "Actor", command: c.Release) -> None:
 
 def wake_is_fair(actor: "Actor", command: c.Wake) -> None:
     """Who is woken waits."""
-    waiter = command.ticket.owner.owner  # type: ignore[attr-defined]
+    waiter = command.ticket.owner.owner
     assert not waiter.fate, "woken after it finished"
     assert waiter.exchange.ticket is command.ticket, "woken by a ticket it does not hold"
     assert waiter is not actor, "woke itself"
@@ -308,9 +308,9 @@ def queue(pool: Pool, actors: list["Actor"]) -> None:
     """Who waits in the queue is an exchange that knows it."""
     for ticket in pool.queue:
         waiter = ticket.owner
-        assert waiter.ticket is ticket, "a place in the queue that nobody holds"  # type: ignore[attr-defined]
-        assert waiter.phase.value == "Q"  # type: ignore[attr-defined]
-        assert waiter.owner in actors  # type: ignore[attr-defined]
+        assert waiter.ticket is ticket, "a place in the queue that nobody holds"
+        assert waiter.phase.value == "Q"
+        assert waiter.owner in actors
 
 
 def nobody_sleeps(pool: Pool, now: Instant) -> None:

@@ -43,11 +43,11 @@ class Mutant:
         code = compile(source.replace(self.old, self.new), self.name, "exec", dont_inherit=True)
         exec(code, function.__globals__, space)  # the sources are ours
         sound = function.__code__
-        function.__code__ = space[function.__name__].__code__  # type: ignore[attr-defined]
+        function.__code__ = space[function.__name__].__code__
         try:
             yield
         finally:
-            function.__code__ = sound  # type: ignore[attr-defined]
+            function.__code__ = sound
 
     def caught_by(self) -> Broken | None:
         """What the first world says that notices; None when none does."""

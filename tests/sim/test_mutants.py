@@ -12,7 +12,7 @@ def test_a_seeded_bug_is_caught(mutant: Mutant) -> None:
 
 def test_a_bug_is_out_again_afterwards() -> None:
     mutant = MUTANTS[0]
-    sound = mutant.function.__code__  # type: ignore[attr-defined]
+    sound = mutant.function.__code__
     with mutant.at_large():
-        assert mutant.function.__code__ is not sound  # type: ignore[attr-defined]
-    assert mutant.function.__code__ is sound  # type: ignore[attr-defined]
+        assert mutant.function.__code__ is not sound
+    assert mutant.function.__code__ is sound

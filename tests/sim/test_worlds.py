@@ -63,6 +63,6 @@ def test_a_seed_is_the_same_world_again() -> None:
 
 def test_a_broken_rule_is_told_with_its_seed_and_what_happened() -> None:
     sim = Sim(4, quiet=True)
-    sim.troubles.client_full = "no number"  # type: ignore[assignment]
+    sim.troubles.client_full = "no number"
     with pytest.raises(Broken, match=r"seed 4, quiet=True, worst=None: TypeError[^\n]*\n.*>> "):
         sim.run()

@@ -93,7 +93,7 @@ class Sim:
     def call(self, ticket: Ticket) -> None:
         """A waiter is to be told that a slot is free; it may take a while to hear of it."""
         assert not any(each is ticket for each in self.calls), "one ticket woken twice"
-        ticket.owner.owner.called = True  # type: ignore[attr-defined]
+        ticket.owner.owner.called = True
         self.calls.append(ticket)
 
     # --- what happens -----------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Sim:
         return True
 
     def _deliver(self, ticket: Ticket) -> None:
-        actor: Actor = ticket.owner.owner  # type: ignore[attr-defined]
+        actor: Actor = ticket.owner.owner
         actor.called = any(each.owner is ticket.owner for each in self.calls)
         if actor.fate is None:
             actor.tell(e.SlotFreed(ticket.ask))

@@ -44,7 +44,7 @@ def route(path: str, action: object, **more: object) -> Route:
     """A route for one exact path, or for everything (`*`)."""
     match = Match() if path == "*" else Match(path_kind=PathKind.EXACT, paths=(path.encode(),))
     more.setdefault("timeouts", TIMEOUTS)
-    return Route(name=path, match=match, action=action, **more)  # type: ignore[arg-type]
+    return Route(name=path, match=match, action=action, **more)
 
 
 HOUSE_ROUTES = (
@@ -67,7 +67,7 @@ def house(
     """A world with one pool, `web`, of so many endpoints."""
     specs = tuple(EndpointSpec(Address(f"10.0.0.{n}", 80)) for n in range(1, endpoints + 1))
     pool.setdefault("ejection", EjectionPolicy(failures=0))
-    spec = PoolSpec("web", specs, **pool)  # type: ignore[arg-type]
+    spec = PoolSpec("web", specs, **pool)
     return World(
         Snapshot(
             revision=1,

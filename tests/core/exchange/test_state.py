@@ -123,9 +123,9 @@ def test_what_comes_late_means_nothing(kind: type) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_in_the_table_is_a_bug_of_ours(it: object, event: events.Event) -> None:
-    it = it.exchange  # type: ignore[attr-defined]
+    it = it.exchange
     with pytest.raises(AssertionError, match="in phase"):
-        it.handle(event, 1000.0)  # type: ignore[attr-defined]
+        it.handle(event, 1000.0)
 
 
 def test_the_table_is_whole() -> None:
