@@ -97,10 +97,12 @@ class AccessLog:
                 self._wanted.clear()
                 if not self._closing:
                     await self._pause(FLUSH_S)
+                if self._reopen and not self._untaken:
+                    return  # What waits goes to the new one: the old one may be gone.
                 await self._carry(file)
-                if self._reopen or (self._closing and not self._bytes):
+                if self._closing and not self._bytes:
                     return
-                if self._bytes:
+                if self._bytes or self._reopen:
                     self._wanted.set()
 
     async def _carry(self, file: Any) -> None:

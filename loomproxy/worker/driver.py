@@ -286,8 +286,6 @@ class Driver:
             and upstream.wire.clean
             and not upstream.transport.is_closing()
             and upstream.endpoint in pool.members
-            # What it has not taken yet nobody would be told to wait for.
-            and not upstream.transport.get_write_buffer_size()
             and services.keepalive.put(upstream, pool.spec.keepalive, self._services.now())
         )
 

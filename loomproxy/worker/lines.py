@@ -2,7 +2,9 @@
 
 import datetime
 import functools
+import re
 from collections.abc import Callable
+from typing import Final
 
 import orjson
 
@@ -109,10 +111,12 @@ def _text(data: bytes) -> str:
 
 
 def _escaped(data: bytes) -> bytes:
-    """For a quoted string: quotes, backslashes and what is not ASCII escaped, as nginx does."""
-    return (
-        data.replace(b"\\", b"\\x5C")
-        .replace(b'"', b"\\x22")
-        .decode("ascii", "backslashreplace")
-        .encode("ascii")
-    )
+    """For a quoted string: quotes, backslashes, tabs and what is not ASCII escaped, as by nginx."""
+    return _UNSAFE.sub(_as_hex, data)
+
+
+def _as_hex(match: re.Match[bytes]) -> bytes:
+    return b"\\x%02X" % match[0][0]
+
+
+_UNSAFE: Final = re.compile(rb"[^ !#-\[\]-~]")

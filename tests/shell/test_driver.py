@@ -262,6 +262,7 @@ def test_waiter_whose_turn_came_at_its_last_moment_is_not_timed_out() -> None:
             assert waiter.exchange.phase is Phase.CONNECT
             (await it.accept()).feed(OK)
             assert waiter.statuses() == [200]
+            assert it.outcomes[-1].attempts == 1
 
     run(play)
 
