@@ -57,7 +57,12 @@ def test_leaving_under_load_fails_no_request(proxies, origin, how):
 
 
 def test_callers_that_go_on_are_refused_and_never_cut(proxies, origin):
-    """Without grace: what is refused may go elsewhere; what was accepted is answered."""
+    """Without grace: what is refused may go elsewhere; what was accepted is answered.
+
+    Linux cannot close a listening socket without resetting what entered its queue since the last
+    look into it, so a new connection may be hit in that instant, one or two of thousands. The
+    grace is there for this: see `test_leaving_under_load_fails_no_request`.
+    """
     loom = start(proxies, origin)
     with Load(loom.http, "/x", callers=8) as load:
         load.wait_answered(100)
@@ -65,7 +70,8 @@ def test_callers_that_go_on_are_refused_and_never_cut(proxies, origin):
         assert loom.wait_exit() == 0
         eventually(lambda: load.score.turned_away > 0, "refused connections")
         score = load.finish()
-    assert score.failed == []
+    hit = [why for why in score.failed if "reset" in why and "reused=False" in why]
+    assert len(hit) == len(score.failed) <= 2, score.failed
 
 
 def test_what_was_begun_is_finished(proxies, origin):
