@@ -37,7 +37,7 @@ def outcome(**changes: object) -> Outcome:
         "answered_at": Instant(128.0 + 3 / 64),
         "ended_at": Instant(128.125),
     }
-    return Outcome(b"id", b"192.0.2.1", None, **(told | changes))  # type: ignore[arg-type]
+    return Outcome(b"id", b"192.0.2.1", None, **(told | changes))  # type: ignore[arg-type] # any of them
 
 
 def counted(*outcomes: Outcome) -> Tally:

@@ -26,7 +26,7 @@ def outcome(**changes: object) -> Outcome:
         "answered_at": Instant(128.0 + 3 / 64),
         "ended_at": Instant(128.125),
     }
-    return Outcome(b"id", b"192.0.2.1", None, **(told | changes))  # type: ignore[arg-type]
+    return Outcome(b"id", b"192.0.2.1", None, **(told | changes))  # type: ignore[arg-type] # any of them
 
 
 def endpoint(**changes: object) -> EndpointStatus:
@@ -39,7 +39,7 @@ def endpoint(**changes: object) -> EndpointStatus:
         "in_flight": 2,
         "keepalive": 3,
     }
-    return EndpointStatus(**(told | changes))  # type: ignore[arg-type]
+    return EndpointStatus(**(told | changes))  # type: ignore[arg-type] # any of them
 
 
 def worker(slot: int, *endpoints: EndpointStatus) -> WorkerReading:

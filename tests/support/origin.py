@@ -361,7 +361,7 @@ class Origin:
     async def _open(self) -> None:
         if self._at.startswith("/"):
             if os.path.exists(self._at):  # noqa: PTH110, ASYNC240 # a test's own socket file, at once
-                os.unlink(self._at)  # noqa: PTH108
+                os.unlink(self._at)  # noqa: PTH108 # a plain path
             self._server = await self._loop.create_unix_server(lambda: Line(self), self._at)
             return
         self._server = await self._loop.create_server(

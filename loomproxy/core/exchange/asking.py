@@ -25,7 +25,7 @@ def on_request(x: State, head: RequestHead, now: Instant) -> None:
     x.request = outcome.head = head
     outcome.begun_at = now
     outcome.client_ip = hygiene.client_ip(head.block, peer, snapshot.policy)
-    outcome.request_id = hygiene.request_id(head.block, peer, snapshot.policy, outcome.request_id)
+    outcome.request_id = hygiene.request_id(head.block, snapshot.policy, outcome.request_id)
     x.client_body_ended = head.framing is Framing.NONE
     x.keep = x.keep and head.keep_alive
     route = snapshot.table.find(head, peer.listener)

@@ -63,7 +63,7 @@ def _hops(block: bytes, policy: ForwardPolicy) -> list[bytes]:
     return [hop.strip(b" \t") for hop in said.split(b",")] if said else []
 
 
-def request_id(block: bytes, peer: Peer, policy: ForwardPolicy, fresh: bytes) -> bytes:  # noqa: ARG001 - agreed
+def request_id(block: bytes, policy: ForwardPolicy, fresh: bytes) -> bytes:
     """The id that came with the request when it is one token of at most 128 bytes, else `fresh`."""
     name = policy.request_id_header
     if not name:

@@ -1,4 +1,4 @@
-"""What other rooms call is found in one place."""
+"""What other rooms call of `loomproxy.core.hygiene` is found in one place."""
 
 from loomproxy.core import hygiene
 
