@@ -3,7 +3,7 @@
 A pool hands out *slots*: an endpoint may have `in_flight_max` attempts in flight from this worker,
 and who finds no slot may wait in a queue of `queue_max`. `choose` takes a slot, `give_back` returns
 it and names the waiter to wake. Waking is an invitation, not a gift: the waiter calls `choose`
-again and may find that somebody was faster; then it waits again, at the end of the queue.
+again and may find that somebody was faster; then it waits again, at the head of the queue.
 
 Which endpoints are wanted, best first:
 
@@ -164,13 +164,23 @@ class Pool:
         """Wait at the end of the queue. None: the queue is full.
 
         After this call the ticket is returned by one of `give_back`, `cancel` and `wake`, exactly
-        once, unless its owner cancels it first.
+        once, unless its owner cancels it first. A returned one may `wait_again`.
         """
         if len(self.queue) >= self.spec.queue_max:
             return None
         ticket = Ticket(self, owner, ask)
         self.queue[ticket] = None
         return ticket
+
+    def wait_again(self, ticket: Ticket) -> None:
+        """Wait at the head of the queue: `ticket` was woken, but somebody faster took its slot.
+
+        It only goes back to its place, so it does not count against `queue_max` a second time.
+        """
+        assert ticket.freed is not None, "a ticket that nobody woke"
+        ticket.freed = None
+        self.queue[ticket] = None
+        self.queue.move_to_end(ticket, last=False)
 
     def cancel(self, ticket: Ticket) -> Ticket | None:
         """The owner of `ticket` waits no more; return the waiter to wake instead of it, if any.

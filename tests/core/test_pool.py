@@ -3,9 +3,8 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from loomproxy.core import fault as faults
 from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
@@ -244,6 +243,19 @@ def test_full_queue_is_told_at_once() -> None:
     assert pool.waiting == 1
 
 
+def test_woken_waiter_that_finds_its_slot_taken_keeps_its_place() -> None:
+    pool = Pool(spec(1, in_flight_max=1, queue_max=2), None)
+    endpoint = took(pool)
+    first, second = waiting(pool, "first"), waiting(pool, "second")
+    assert pool.give_back(endpoint) is first
+    assert took(pool) is endpoint  # by somebody faster
+    assert pool.wait("third", 1) is not None  # the queue is full again
+    pool.wait_again(first)
+    assert pool.give_back(endpoint) is first
+    assert took(pool) is endpoint
+    assert pool.give_back(endpoint) is second
+
+
 def test_client_that_leaves_the_queue_is_not_woken() -> None:
     pool = Pool(spec(1, in_flight_max=1), None)
     held = took(pool)
@@ -394,115 +406,3 @@ def test_retry_budget_outlives_a_reload_and_takes_its_new_share() -> None:
     assert not after.may_retry(NOW)
     generous = Pool(PoolSpec("app", (), retry_budget_ratio=1.0, retries_min_per_s=0.0), after)
     assert generous.may_retry(NOW)
-
-
-# Everything at once.
-
-
-class Slots(RuleBasedStateMachine):
-    """Exchanges that come, wait, leave and finish, while endpoints fail and pools are reloaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self.limit = 2
-        self.limit_most = 2
-        self.pool = Pool(spec(1, 2, in_flight_max=2, queue_max=3), None)
-        self.held: list[tuple[Pool, Endpoint]] = []
-        self.tickets: dict[Ticket, None] = {}  # queued
-        self.woken: dict[Ticket, None] = {}  # told, not yet come
-        self.told: Counter[Ticket] = Counter()
-
-    def tell(self, ticket: Ticket | None) -> None:
-        if ticket is None:
-            return
-        assert ticket in self.tickets, "woken without waiting, or twice"
-        del self.tickets[ticket]
-        self.woken[ticket] = None
-        self.told[ticket] += 1
-        assert self.told[ticket] == 1
-
-    def come(self, pool: Pool) -> None:
-        endpoint = pool.choose(Instant(self.now), [e for _, e in self.held[:1]])
-        if endpoint is not None:
-            assert endpoint in pool.members
-            self.held.append((pool, endpoint))
-            return
-        ticket = pool.wait("x", 1) if pool.usable() else None
-        if ticket is not None:
-            self.tickets[ticket] = None
-
-    @rule()
-    def arrive(self) -> None:
-        self.come(self.pool)
-
-    @rule(index=st.integers(0, 9))
-    def finish(self, index: int) -> None:
-        if self.held:
-            pool, endpoint = self.held.pop(index % len(self.held))
-            self.tell(pool.give_back(endpoint))
-
-    @rule(index=st.integers(0, 9))
-    def come_after_being_woken(self, index: int) -> None:
-        if self.woken:
-            ticket = list(self.woken)[index % len(self.woken)]
-            del self.woken[ticket]
-            self.come(ticket.pool)
-
-    @rule(index=st.integers(0, 9))
-    def leave(self, index: int) -> None:
-        everybody = [*self.tickets, *self.woken]
-        if everybody:
-            ticket = everybody[index % len(everybody)]
-            was_woken = ticket in self.woken
-            next_one = ticket.pool.cancel(ticket)
-            assert was_woken or next_one is None
-            self.tickets.pop(ticket, None)
-            self.woken.pop(ticket, None)
-            self.tell(next_one)
-
-    @rule(index=st.integers(0, 9))
-    def fail(self, index: int) -> None:
-        each = self.pool.endpoints[index % len(self.pool.endpoints)]
-        each.observe(faults.CONNECT_TIMEOUT, Instant(self.now))
-
-    @rule(wait_s=st.floats(0.0, 10.0))
-    def tick(self, wait_s: float) -> None:
-        self.now += wait_s
-        now = Instant(self.now)
-        for ticket in self.pool.wake(now):
-            self.tell(ticket)
-        while self.woken:
-            self.come_after_being_woken(0)
-            if len(self.tickets) and not self.woken:
-                break
-        stuck = [ticket for ticket in self.tickets if ticket.pool is self.pool]
-        if stuck and not self.woken:
-            assert self.pool.choose(now) is None, "a slot is free and somebody waits"
-
-    @rule(
-        weights=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-        limit=st.integers(1, 3),
-        disabled=st.sets(st.integers(0, 2)),
-    )
-    def reload(self, weights: list[int], limit: int, disabled: set[int]) -> None:
-        self.limit_most = max(self.limit_most, limit)
-        changed = spec(*weights, in_flight_max=limit, queue_max=3, disabled=tuple(disabled))
-        self.pool = Pool(changed, self.pool)
-
-    @invariant()
-    def slots_are_counted(self) -> None:
-        endpoints = {endpoint for _, endpoint in self.held} | set(self.pool.endpoints)
-        for endpoint in endpoints:
-            mine = sum(each is endpoint for _, each in self.held)
-            assert endpoint.in_flight == mine
-            assert 0 <= endpoint.in_flight <= self.limit_most
-
-    @invariant()
-    def queue_is_bounded_and_holds_who_waits(self) -> None:
-        assert list(self.pool.queue) == list(self.tickets)
-        assert self.pool.waiting <= 3
-
-
-TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

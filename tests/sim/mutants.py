@@ -144,8 +144,8 @@ MUTANTS: Final = (
     Mutant(
         "the waiting time begins again with each call",
         attempt._wait,
-        "if x.phase is not Phase.QUEUE:",
-        "if True:",
+        "pool.wait_again(x.ticket)",
+        "pool.wait_again(x.ticket); x.enter(Phase.QUEUE, Instant(now + x.timeouts.queue_s))",
     ),
     Mutant(
         "more in flight than allowed", Pool.choose, "endpoint.in_flight < in_flight_max", "True"

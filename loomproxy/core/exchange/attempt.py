@@ -22,6 +22,7 @@ def attempt(x: State, now: Instant) -> None:
         _wait(x, pool, now)
         return
     outcome = x.outcome
+    x.ticket = None
     x.endpoint = endpoint
     x.holding = True
     outcome.attempts += 1
@@ -34,8 +35,10 @@ def attempt(x: State, now: Instant) -> None:
 
 
 def _wait(x: State, pool: Pool, now: Instant) -> None:
-    if x.phase is not Phase.QUEUE:  # Else: woken, but somebody was faster; the deadline stays.
-        x.enter(Phase.QUEUE, Instant(now + x.timeouts.queue_s))
+    if x.ticket is not None:  # Woken, but somebody was faster: place and deadline stay.
+        pool.wait_again(x.ticket)
+        return
+    x.enter(Phase.QUEUE, Instant(now + x.timeouts.queue_s))
     if not pool.usable():
         x.refuse(faults.POOL_UNAVAILABLE, now)
         return
@@ -46,7 +49,6 @@ def _wait(x: State, pool: Pool, now: Instant) -> None:
 
 def on_slot_freed(x: State, _event: SlotFreed, now: Instant) -> None:
     """Our turn in the queue."""
-    x.ticket = None
     attempt(x, now)
 
 
