@@ -39,7 +39,7 @@ def orphans(root: Path) -> list[Path]:
 
 
 def _is_of_package(root: Path, test: Path) -> bool:
-    """Tell whether a test lies in the directory of a package of core, and speaks of that package."""
+    """Tell whether a test lies in the directory of a package of core and speaks of it."""
     package = CORE / test.parent.relative_to(CORE_TESTS)
     name = ".".join(package.parts)
     return package != CORE and (root / package).is_dir() and name in (root / test).read_text()

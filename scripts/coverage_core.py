@@ -5,6 +5,7 @@ Modules that share their tests are measured in one run, and two runs go at a tim
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import subprocess
@@ -14,9 +15,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
-from core_tests import CORE, core_modules, own_tests
+import coverage
+from core_tests import core_modules, own_tests
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+SETTINGS: Final = str(ROOT / "pyproject.toml")
 RUNS_AT_ONCE: Final = (
     2  # More only pays on machines with more cores than a test machine usually has.
 )
@@ -26,23 +29,12 @@ RUN_TIMEOUT_S: Final = 300  # For the tests of one module, which take seconds.
 def measure(tests: tuple[Path, ...], modules: list[Path]) -> list[str]:
     """Run some tests; return what they leave uncovered of the modules, in words."""
     with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "coverage.json"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "--quiet",
-            "--no-header",
-            "-p",
-            "no:cacheprovider",
-        ]
-        command += [
-            f"--cov={CORE}",
-            "--cov-branch",
-            f"--cov-report=json:{report}",
-            *map(str, tests),
-        ]
-        environment = os.environ | {"COVERAGE_FILE": f"{directory}/data", "PYTHONPATH": str(ROOT)}
+        data, report = Path(directory) / "data", Path(directory) / "report.json"
+        command = [sys.executable, "-m", "pytest", "--quiet", "--no-header"]
+        command += ["-p", "no:cacheprovider", "--cov-branch", "--cov-report=", *map(str, tests)]
+        command += [f"--cov={dotted(module)}" for module in modules]
+        environment = os.environ | {"COVERAGE_FILE": str(data), "PYTHONPATH": str(ROOT)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Or each run compiles pytest anew.
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -52,10 +44,25 @@ def measure(tests: tuple[Path, ...], modules: list[Path]) -> list[str]:
             timeout=RUN_TIMEOUT_S,
             check=False,
         )
-        if done.returncode != 0 or not report.exists():
+        if done.returncode != 0:
             return [f"the tests {' '.join(map(str, tests))} failed:\n{done.stdout}{done.stderr}"]
-        files = json.loads(report.read_text())["files"]
+        files = reported(data, report, modules)
     return [gap for module in modules for gap in gaps(module, files.get(str(module)))]
+
+
+def dotted(module: Path) -> str:
+    """Return the name by which a module is imported."""
+    return ".".join(module.with_suffix("").parts).removesuffix(".__init__")
+
+
+def reported(data: Path, report: Path, modules: list[Path]) -> dict[str, Any]:
+    """Return what was measured of the modules, by their paths; nothing when none was imported."""
+    measured = coverage.Coverage(data_file=str(data), config_file=SETTINGS)
+    measured.load()
+    with contextlib.suppress(coverage.exceptions.NoDataError):
+        measured.json_report(morfs=[str(ROOT / module) for module in modules], outfile=str(report))
+    found = json.loads(report.read_text())["files"] if report.exists() else {}
+    return {os.path.relpath(ROOT / path, ROOT): facts for path, facts in found.items()}
 
 
 def gaps(module: Path, measured: dict[str, Any] | None) -> list[str]:
