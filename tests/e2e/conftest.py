@@ -1,4 +1,4 @@
-"""The stage of the end-to-end tests: an origin and a proxy before it, shared by the plays of a file."""
+"""The stage of the end-to-end tests: an origin with a proxy before it, shared by a file's plays."""
 
 from collections.abc import Iterator
 

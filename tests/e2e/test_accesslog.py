@@ -10,9 +10,9 @@ from tests.support.stage import Stage
 from tests.support.waiting import eventually
 
 FIELDS = {
-    "time", "request_id", "client_ip", "method", "host", "target", "protocol", "status", "termination", "fault",
-    "route", "pool", "endpoint", "attempts", "reused", "request_bytes", "response_bytes", "wait_ms", "connect_ms",
-    "response_ms", "body_ms", "total_ms",
+    "time", "request_id", "client_ip", "method", "host", "target", "protocol", "status",
+    "termination", "fault", "route", "pool", "endpoint", "attempts", "reused", "request_bytes",
+    "response_bytes", "wait_ms", "connect_ms", "response_ms", "body_ms", "total_ms",
 }  # fmt: skip
 
 
@@ -62,7 +62,8 @@ def test_a_combined_line_is_what_log_tools_read(proxies, origin):
     )
     text = eventually(lambda: loom.access_path.exists() and loom.access_path.read_text(), "a line")
     found = re.fullmatch(
-        r'127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /page\?q=1 HTTP/1\.1" 200 (\d+) '
+        r"127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "
+        r'"GET /page\?q=1 HTTP/1\.1" 200 (\d+) '
         r'"http://here\.example/" "Moz\\x22illa" (\S+) --\n',
         text,
     )

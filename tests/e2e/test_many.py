@@ -20,7 +20,7 @@ IDLE_BYTES_MAX = 12 << 10
 
 @pytest.fixture
 def room():
-    """Raise this process's limit of descriptors, which the proxy inherits; skip where that cannot be."""
+    """Raise this process's limit of descriptors, which the proxy inherits; skip if it cannot be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < IDLE + OURS:
         pytest.skip(f"only {hard} descriptors allowed")
@@ -58,9 +58,8 @@ def test_ten_thousand_idle_connections(proxies, origin, record_property):
         after = sum(processes.memory_bytes(worker) for worker in workers)
         record_property("rss_bytes_before", before)
         record_property("rss_bytes_idle_connections", after)
-        print(
-            f"RSS of two workers: {before / 2**20:.1f} MiB, with {IDLE} idle: {after / 2**20:.1f} MiB"
-        )
+        mib = 1 << 20
+        print(f"RSS of 2 workers: {before / mib:.1f} MiB, {IDLE} idle: {after / mib:.1f} MiB")
         with Load(loom.http, "/x", callers=4) as load:
             load.wait_answered(100)
             score = load.finish()
