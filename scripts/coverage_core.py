@@ -33,7 +33,11 @@ def measure(tests: tuple[Path, ...], modules: list[Path]) -> list[str]:
         command = [sys.executable, "-m", "pytest", "--quiet", "--no-header"]
         command += ["-p", "no:cacheprovider", "--cov-branch", "--cov-report=", *map(str, tests)]
         command += [f"--cov={dotted(module)}" for module in modules]
-        environment = os.environ | {"COVERAGE_FILE": str(data), "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {
+            "COVERAGE_FILE": str(data),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONSAFEPATH": "1",
+        }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Or each run compiles pytest anew.
         done = subprocess.run(
             command,

@@ -35,6 +35,7 @@ class Project:
         for name in ("bootstrap.sh", "loomproxy"):
             shutil.copy(ROOT / "scripts" / name, root / "scripts" / name)
         (root / "loomproxy").mkdir()
+        (root / "loomproxy" / "__init__.py").touch()
         (root / "loomproxy" / "__main__.py").write_text(MAIN)
         (root / "requirements").mkdir()
         self.lock("1.0")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import build_zipapp
 import pytest
@@ -27,16 +28,25 @@ def copied_tree(to: Path) -> Path:
     return to
 
 
-def build_in(tree: Path, *, umask: int = 0o022, **environment: str) -> bytes:
-    """Build in another process and return the bytes."""
-    subprocess.run(
+def run_build(
+    tree: Path, *, umask: int = 0o022, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Build in another process."""
+    return subprocess.run(
         [sys.executable, tree / "scripts" / "build_zipapp.py"],
-        check=True,
         capture_output=True,
+        text=True,
         timeout=300,
         umask=umask,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": str(tree / "scripts"), **environment},
+        check=False,
     )
+
+
+def build_in(tree: Path, **how: Any) -> bytes:
+    """Build in another process and return the bytes."""
+    said = run_build(tree, **how)
+    assert said.returncode == 0, said.stderr
     return (tree / "dist" / "loomproxy.pyz").read_bytes()
 
 
@@ -112,13 +122,7 @@ def test_a_key_that_the_spec_does_not_know_is_refused(tmp_path: Path):
     tree = copied_tree(tmp_path / "tree")
     with (tree / "zipapp.spec").open("a") as spec:
         spec.write("\nwheel = 3\n")
-    said = subprocess.run(
-        [sys.executable, tree / "scripts" / "build_zipapp.py"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    said = run_build(tree)
     assert said.returncode == 1
     assert "wheel" in said.stderr
     assert "Traceback" not in said.stderr
