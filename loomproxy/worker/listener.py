@@ -133,10 +133,10 @@ class ListenerAt:
         assert isinstance(client, Downstream)
         self.connections.discard(client)
         self.services.forget(teller)
+        if len(self.connections) <= self.listener.connections_max * AGAIN_RATIO:
+            self._told_full = False
         if self._server is None:
             self._resume()
-        elif len(self.connections) <= self.listener.connections_max * AGAIN_RATIO:
-            self._told_full = False
 
     def hurry(self) -> None:
         """The worker drains: idle connections get a moment for a request, then close."""
