@@ -128,12 +128,12 @@ class CloseBody:
 # RFC 9112 §7.1, without the "bad whitespace" of §7.1.1: nobody sends it, and recipients disagree
 # about it.
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _CHUNK_LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,%d}+)((?:;%b(?:=(?:%b|%b))?)*+)"
+    rb"([0-9A-Fa-f]{1,%d}+)((?:;%b(?:=(?:%b|%b))?)*)"
     % (CHUNK_SIZE_DIGITS_MAX, _TOKEN, _TOKEN, _QUOTED)
 )
-_VALUE: Final = rb"(?:[!-~\x80-\xff]++(?:[ \t]++(?=[!-~\x80-\xff]))?+)*+"
+_VALUE: Final = rb"(?:[!-~\x80-\xff]++(?:[ \t]++(?=[!-~\x80-\xff]))?)*"
 _FIELD_LINE: Final = re.compile(rb"(%b):[ \t]*+(%b)[ \t]*+\r\n" % (_TOKEN, _VALUE))
 _CHUNK_EXTENSION_FREE_BYTES: Final = 16  # of extension, that any chunk may have
 

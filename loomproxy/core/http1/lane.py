@@ -6,10 +6,15 @@ allow: HTTP/1.1 (for responses also 1.0), CRLF, one space after each colon, no w
 of a value, visible ASCII and obs-text, no field twice that may come once, plain host names. A
 property test compares both on generated and mutated heads.
 
-Speed comes from three things: the grammar is checked by one possessive match that never backtracks;
-only the few fields that framing and hop-by-hop rules need are picked out, by one search whose first
-byte is a literal LF (which `re` finds with memchr); and what was picked from a block is kept by the
+Speed comes from three things: the grammar is checked by one match that tries nothing twice; only
+the few fields that framing and hop-by-hop rules need are picked out, by one search whose first byte
+is a literal LF (which `re` finds with memchr); and what was picked from a block is kept by the
 caller, who offers it again when the next head on the connection carries the same block.
+
+In the patterns characters are taken possessively, groups never are: before CPython 3.11.5 a
+possessively repeated group that fails half-way leaves what it had read as read, so that it accepts
+what it must not. What a group may begin with cannot follow it otherwise, so that a head that fails
+is given up in steps as many as it has groups.
 """
 
 import re
@@ -22,19 +27,17 @@ from loomproxy.core.message import Framing, RequestHead, ResponseHead
 
 _SEGMENT: Final = rb"[!$&'()*+,\-.0-9:;=@A-Z_a-z~]"
 _ESCAPE: Final = rb"%(?!00|2[EeFf]|5[Cc])[0-9A-Fa-f]{2}"
-_PATH: Final = rb"(?:/(?!\.{1,2}(?:[/;? ]))%b*+(?:%b%b*+)*+)++" % (_SEGMENT, _ESCAPE, _SEGMENT)
+_PATH: Final = rb"(?>(?:/(?!\.{1,2}(?:[/;? ]))%b*+(?:%b%b*+)*)+)" % (_SEGMENT, _ESCAPE, _SEGMENT)
 _REQUEST_LINE: Final = re.compile(
-    rb"([A-Z]{1,%d}+) ((%b)(?:\?([!\"$-~]*+))?+) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
+    rb"([A-Z]{1,%d}+) ((%b)(?:\?([!\"$-~]*+))?) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
 )
-_STATUS_LINE: Final = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ((?:[\t -~\x80-\xff])*+))?+\r\n"
-)
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n")
 
-_VALUE: Final = rb"(?: [!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t]))?+"
+_VALUE: Final = rb"(?: [!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t]))?"
 # Request names with `_` or other marks go the slow way: some recipients take `Content_Length` for
 # the real one.
-_REQUEST_BLOCK: Final = re.compile(rb"(?:[0-9A-Za-z-]++:%b\r\n)++" % _VALUE)
-_RESPONSE_BLOCK: Final = re.compile(rb"(?:[!#$%%&'*+.^_`|~0-9A-Za-z-]++:%b\r\n)*+" % _VALUE)
+_REQUEST_BLOCK: Final = re.compile(rb"(?:[0-9A-Za-z-]++:%b\r\n)+" % _VALUE)
+_RESPONSE_BLOCK: Final = re.compile(rb"(?:[!#$%%&'*+.^_`|~0-9A-Za-z-]++:%b\r\n)*" % _VALUE)
 
 _REQUEST_PICK: Final = re.compile(
     rb"\n(%b): ?([^\r]*+)"
@@ -47,7 +50,7 @@ _RESPONSE_PICK: Final = re.compile(
     % any_case(b"content-length", b"connection", b"transfer-encoding", b"upgrade")
 )
 _AUTHORITY: Final = re.compile(
-    rb"([0-9A-Za-z_-]++(?:\.[0-9A-Za-z_-]++)*+)(?::(?:[1-5][0-9]{4}|6[0-4][0-9]{3}|[0-9]{1,4}))?+"
+    rb"([0-9A-Za-z_-]++(?:\.[0-9A-Za-z_-]++)*)(?::(?:[1-5][0-9]{4}|6[0-4][0-9]{3}|[0-9]{1,4}))?"
 )
 _FIELD_BYTES_MIN: Final = (
     4  # `a:` and CRLF: a block with fewer bytes than that per field allowed needs no count
