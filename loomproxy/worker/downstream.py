@@ -29,7 +29,15 @@ from loomproxy.worker.services import Services
 from loomproxy.worker.upstream import NO_TRANSPORT
 
 PIPELINED_BYTES_MAX: Final = 64 << 10
-"""What a client may send ahead of its answers before it is not read any more."""
+"""What a client may send ahead of its answers before it is not read any more. A trailer section may
+be larger, and is read on to its own bound: what belongs to the request that is being carried out is
+not ahead of it.
+"""
+
+REQUESTS_PER_TURN_MAX: Final = 32
+"""How many pipelined requests of one client are answered before everybody else has a turn: about a
+millisecond. One read can bring ten thousand.
+"""
 
 LINGER_S: Final = 2.0
 """How long a closed connection still takes what the client sends. nginx waits 5 s for each piece,
@@ -121,7 +129,7 @@ class Downstream(asyncio.Protocol):
         if driver.exchange is None:
             if fresh:
                 self._await_head()
-        elif self.wire.buffered > PIPELINED_BYTES_MAX:
+        elif self._is_ahead():
             self._hold_back(on=True)
 
     def eof_received(self) -> bool:
@@ -222,7 +230,6 @@ class Downstream(asyncio.Protocol):
             draining = self._services.world.draining
             wait_s = DRAIN_IDLE_S if draining else self._at.listener.idle_timeout_s
             self.set_deadline(Instant(self._services.now() + wait_s))
-            self._hold_back(on=False)
             self._pump()
             self._await_head()
         elif fate is Fate.CLOSE:
@@ -250,17 +257,36 @@ class Downstream(asyncio.Protocol):
     # --- inside -----------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Begin what the wire has: one request at a time, until one needs to wait."""
+        """Begin what the wire has: one request at a time, until one needs to wait.
+
+        The client is read on only when it is not ahead. A request that ends frees but its own
+        bytes: to read on because of that would let a client fill our memory.
+        """
         if self._pumping:
             return
         self._pumping = True
         driver = self._driver
+        begun, later = 0, False
         while driver.exchange is None and not (self._lingering or self._transport.is_closing()):
+            if begun == REQUESTS_PER_TURN_MAX:
+                later = True
+                self._services.loop.call_soon(self._pump)
+                break
             thing = self.wire.poll()
             if thing is None:
                 break
+            begun += 1
             self._begin(thing)
         self._pumping = False
+        self._hold_back(on=later or self._is_ahead())
+
+    def _is_ahead(self) -> bool:
+        """Whether the client has sent too much behind the request that is being carried out."""
+        return (
+            self.wire.buffered > PIPELINED_BYTES_MAX
+            and self._driver.exchange is not None
+            and self.wire.over
+        )
 
     def _begin(self, thing: RequestHead | RequestPart | Refusal) -> None:
         if isinstance(thing, RequestHead):

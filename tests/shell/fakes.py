@@ -215,10 +215,11 @@ class Call:
 
 
 class Network:
-    """The part of an event loop that opens connections."""
+    """The part of an event loop that opens connections and puts work off."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.call_soon = asyncio.get_running_loop().call_soon
 
     async def create_connection(self, make: Callable[[], Any], *place: Any) -> Any:
         return await self._call(make, place)

@@ -4,14 +4,17 @@ import socket
 import tracemalloc
 
 import pytest
+from msgspec import structs
 
 from loomproxy.core import fault as faults
+from loomproxy.core.http1.limits import Limits
 from loomproxy.core.units import NEVER
 from loomproxy.worker import downstream as module
 from loomproxy.worker.downstream import DRAIN_IDLE_S, LINGER_BYTES_MAX, LINGER_S, RESET, TAKE_S
 from tests.shell.stage import FIXED, GET, HEAD_S, IDLE_S, OK, Client, Stage, run, stage
 
 POST = b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n"
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n"
 UPGRADE = (
     b"GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 )
@@ -195,12 +198,32 @@ def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     run(play)
 
 
-def test_thousand_pipelined_requests_do_not_nest() -> None:
+def test_thousand_pipelined_requests_do_not_nest_and_leave_turns_to_others() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client, other = it.client(), it.client()
+            client.send(FIXED * 1000)
+            got = client.statuses()
+            assert got == [200] * module.REQUESTS_PER_TURN_MAX
+            assert not client.transport.reading
+            other.send(FIXED)
+            assert other.statuses() == [200]
+            while not client.transport.reading:
+                await it.turn()
+                got += client.statuses()
+            assert got == [200] * 1000
+
+    run(play)
+
+
+def test_client_that_goes_while_its_requests_wait_for_their_turn_is_forgotten() -> None:
     async def play() -> None:
         async with stage() as it:
             client = it.client()
             client.send(FIXED * 1000)
-            assert client.statuses() == [200] * 1000
+            client.transport.lose()
+            await it.turn()
+            assert len(it.outcomes) < 1000
 
     run(play)
 
@@ -217,8 +240,45 @@ def test_client_that_sends_far_ahead_is_not_read_until_its_answers_are_out() -> 
             client.send(FIXED)
             assert not client.transport.reading
             upstream.feed(OK)
-            assert client.statuses() == [200] * (many + 2)
-            assert client.transport.reading
+            got = client.statuses()
+            while not client.transport.reading:
+                await it.turn()
+                got += client.statuses()
+            assert got == [200] * (many + 2)
+
+    run(play)
+
+
+def test_answer_frees_no_more_than_its_request_took() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(GET)
+            upstream = await it.accept()
+            client.send(GET * (2 * module.PIPELINED_BYTES_MAX // len(GET)))
+            for _ in range(10):
+                assert not client.transport.reading
+                upstream.feed(OK)
+            assert client.statuses() == [200] * 10
+
+    run(play)
+
+
+def test_trailers_are_read_to_their_bound_however_far_that_is() -> None:
+    async def play() -> None:
+        limits = Limits(head_bytes_max=4 * module.PIPELINED_BYTES_MAX)
+        async with stage() as it:
+            it.world.snapshot = structs.replace(it.world.snapshot, limits=limits)
+            client = it.client()
+            client.send(CHUNKED + b"0\r\n")
+            upstream = await it.accept()
+            line = b"X-Sum: %s\r\n" % (b"s" * 8000)
+            for _ in range(2 * module.PIPELINED_BYTES_MAX // len(line)):
+                client.send(line)
+            client.send(b"\r\n")
+            assert upstream.answers().endswith(b"s\r\n\r\n")
+            upstream.feed(OK)
+            assert client.statuses() == [200]
 
     run(play)
 

@@ -173,6 +173,11 @@ class RequestWire(_Wire):
         """Whether no request has begun: we are between messages and hold nothing."""
         return self._state is _HEAD and not self.buffered
 
+    @property
+    def over(self) -> bool:
+        """Whether the request was read to its end: what is held is of later ones."""
+        return self._state is _OVER
+
     def next_message(self) -> None:
         """The exchange is over: read the next head. The request must have been read to its end."""
         assert self._state in (_OVER, _SHUT), self._state

@@ -61,6 +61,16 @@ def test_a_client_that_pipelines_waits_for_its_turn() -> None:
     assert wire.poll() is None
 
 
+def test_what_is_held_is_of_later_requests_once_this_one_was_read_to_its_end() -> None:
+    wire = request_wire(POST + b"ab")
+    assert isinstance(wire.poll(), RequestHead)
+    wire.poll()
+    assert [wire.over, wire.buffered] == [False, 0]
+    wire.receive(b"c" + GET)
+    wire.poll()
+    assert [wire.over, wire.buffered] == [True, len(GET)]
+
+
 def test_the_same_head_again_is_the_same_object_and_another_is_not() -> None:
     wire = request_wire(GET)
     first = wire.poll()
