@@ -267,6 +267,8 @@ class Worker:
         await self._until_empty(services, services.loop.time() + LAST_WORDS_S)
         for listener in self._listeners:
             listener.abandon()
+        # They are lost at the loop's next turn, and only then counted and written down.
+        await self._until_empty(services, services.loop.time() + LAST_WORDS_S)
         services.keepalive.close()
         assert self._probes is not None
         assert self._access_log is not None
