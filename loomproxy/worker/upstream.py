@@ -5,6 +5,9 @@ driver; while it is idle, anything that arrives makes it useless.
 """
 
 import asyncio
+import contextlib
+import os
+import socket
 from typing import Final, cast
 
 from msgspec import structs
@@ -19,6 +22,9 @@ RESPONSE_BYTES_MAX: Final = 1 << 62
 """A bound for the body of an answer, 4 EiB, which nobody meets: answers are streamed, and what ends
 one that goes on for ever is its client. The configured limit is of requests.
 """
+
+LAST_BYTES_MAX: Final = 256 << 10
+"""How much is read from a connection that broke: as much as the event loop reads at a time."""
 
 
 class Upstream(asyncio.Protocol):
@@ -83,8 +89,22 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It is over."""
         self._keepalive.lost(self)
-        if self.driver is not None:
-            self.driver.upstream_lost(broken=error is not None)
+        if self.driver is None:
+            return
+        if error is not None and not self.tunnel:
+            self._hear_last()
+        self.driver.upstream_lost(broken=error is not None)
+
+    def _hear_last(self) -> None:
+        """Read what the kernel still has of a connection that broke under our writing.
+
+        Who refuses a large request answers early, closes, and resets what still comes; then it is
+        the next write that fails, while the answer waits to be read.
+        """
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                self.wire.receive(os.read(sock.fileno(), LAST_BYTES_MAX))
 
     def pause_writing(self) -> None:
         """The upstream does not take more now."""

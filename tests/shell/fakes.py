@@ -33,6 +33,10 @@ class Socket:
 
     def __init__(self) -> None:
         self.options: list[tuple[Any, ...]] = []
+        self.descriptor = -1
+
+    def fileno(self) -> int:
+        return self.descriptor
 
     def setsockopt(self, *option: Any) -> None:
         self.options.append(option)

@@ -1,6 +1,7 @@
 """A connection to an endpoint: whoever holds it hears everything, and idle it must keep still."""
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -156,6 +157,38 @@ def test_upstream_that_leaves_too_early(
             assert client.statuses() == status
             assert it.terminations == [termination]
             assert upstream.lost
+
+    run(play)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "status", "termination"),
+    [
+        (b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno", 413, "--"),
+        (b"HTTP/1.1 413 No\r\nContent-Length: 3\r\n\r\nno", 413, "UD"),
+        (b"", 502, "UH"),
+    ],
+)
+def test_answer_that_waits_in_the_kernel_is_heard_though_a_write_failed(
+    waiting: bytes, status: int, termination: str
+) -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.send(b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nsome")
+            upstream = await it.accept()
+            reader, writer = os.pipe()
+            try:
+                os.write(writer, waiting)
+                os.set_blocking(reader, False)
+                upstream.socket.descriptor = reader
+                upstream.lose(ConnectionResetError())
+                await it.turn()
+            finally:
+                os.close(reader)
+                os.close(writer)
+            assert client.statuses() == [status]
+            assert it.terminations == [termination]
 
     run(play)
 
