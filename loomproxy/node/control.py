@@ -237,20 +237,38 @@ class Node:
         log("left", status=self._exit)
 
     async def _open_admin(self) -> None:
-        """Answer operators, from the first moment: health says what is being waited for."""
+        """Answer operators from the first moment: health says what is being waited for.
+
+        The private socket is there beside a configured address too, so that `status`, `reload` and
+        `drain` find this instance without being told where it is.
+        """
+        configured = self.config.static.admin.address
+        private = self._private_address(required=configured == "auto")
+        self.admin_address = private if configured == "auto" else configured
+        for address in dict.fromkeys((self.admin_address, private)):
+            if address:
+                await self._answer_at(address)
+
+    def _private_address(self, *, required: bool) -> str:
+        """Where this instance is found by default; "" if it cannot be there and need not."""
         static = self.config.static
-        address = static.admin.address
-        if address == "auto":
+        try:
             directory = runtime_directory(self._launch.environment, static.node.runtime_directory)
             sweep(directory)
-            address = f"unix:{admin_socket(directory, self.pid)}"
+            return f"unix:{admin_socket(directory, self.pid)}"
+        except RuntimeDirectoryError as error:
+            if required:
+                raise
+            log("no private admin socket", level="warning", reason=str(error))
+            return ""
+
+    async def _answer_at(self, address: str) -> None:
         parsed = listen_address(address)
         where = "admin.address"
         if parsed.path:
             sock = bind_unix(parsed.path, mode=_ADMIN_MODE, backlog=_ADMIN_BACKLOG, where=where)
         else:
             sock = listen_tcp(parsed, backlog=_ADMIN_BACKLOG, where=where)
-        self.admin_address = address
         server = HttpServer(self.admin.answer, self.group.spawn)
         self._shutdown.add(
             "admin", partial(self._close_admin, server, parsed.path), timeout_s=STEP_TIMEOUT_S

@@ -51,7 +51,7 @@ def test_several_upstreams_share_the_traffic(proxies):
 
 def test_the_admin_listener_may_have_an_address(proxies, origin):
     port, admin = free_port(), free_port()
-    proxies.serve(
+    loom = proxies.serve(
         "--listen",
         f"127.0.0.1:{port}",
         "--to",
@@ -62,6 +62,7 @@ def test_the_admin_listener_may_have_an_address(proxies, origin):
         f"127.0.0.1:{admin}",
     )
     assert ask(("127.0.0.1", admin), "/health/ready").status == 200
+    assert loom.run("status").returncode == 0, "and it is still found without being told where"
 
 
 def test_a_unix_socket_to_listen_on(proxies, origin):
