@@ -105,7 +105,7 @@ class Transport(asyncio.Transport):
 
     # --- asyncio.Transport ------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:  # type: ignore[override]
+    def write(self, data: bytes) -> None:  # type: ignore[override] # we write bytes
         assert not self.lost, "a write on a handle that is closed"
         assert not self._eof_asked, "a write after write_eof"
         if self.aborted:

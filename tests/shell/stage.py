@@ -81,7 +81,7 @@ class Stage:
             world, group, self.log, lambda *ask: self.asked.append(ask), clock=self.clock
         )
         self.network = Network()
-        self.services.loop = self.network  # type: ignore[assignment]
+        self.services.loop = self.network  # type: ignore[assignment] # the part that is used
         self.door = Door(listener, self.services)
 
     def client(self, peername: object = ("192.0.2.7", 40000)) -> Client:

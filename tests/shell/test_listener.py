@@ -257,7 +257,7 @@ def test_many_that_leave_at_once_open_one_listener_only() -> None:
                 opened += 1
                 return await serve(sock)
 
-            it.listener._serve = counting  # type: ignore[method-assign]
+            it.listener._serve = counting  # type: ignore[method-assign] # to count
             await it.listener.start()
             callers = [await it.call() for _ in range(3)]
             for caller in callers:
