@@ -77,6 +77,10 @@ class DownstreamTaken(msgspec.Struct, frozen=True, gc=False):
     """All that was sent down so far is in the kernel's hands."""
 
 
+class DownstreamTaking(msgspec.Struct, frozen=True, gc=False):
+    """The deadline has passed, yet the client took some of what it was sent: it is only slow."""
+
+
 class UpstreamFull(msgspec.Struct, frozen=True, gc=False):
     """The upstream does not take what we sent as fast as we send it."""
 
@@ -109,6 +113,7 @@ Event = (
     | DownstreamGone
     | DownstreamFull
     | DownstreamTaken
+    | DownstreamTaking
     | UpstreamFull
     | UpstreamTaken
     | DeadlineExpired

@@ -6,8 +6,11 @@ long a head may take, and how it closes so that the client can read its last ans
 """
 
 import asyncio
+import contextlib
+import fcntl
 import socket
 import struct
+import termios
 from typing import Final, cast
 
 from loomproxy.core import fault as faults
@@ -17,6 +20,7 @@ from loomproxy.core.event import (
     DownstreamFull,
     DownstreamGone,
     DownstreamTaken,
+    DownstreamTaking,
     RequestBroken,
 )
 from loomproxy.core.http1.wire import Refusal, RequestWire
@@ -50,14 +54,17 @@ sent.
 """
 
 TAKE_S: Final = 30.0
-"""How long a client may take for what is left to send when a tunnel is over. An exchange waits for
-its client before it ends, a tunnel does not, and closing waits for as long as the client likes.
+"""How long a client may take nothing of what is left to send when a tunnel is over. An exchange
+waits for its client before it ends, a tunnel does not, and closing waits for as long as the client
+likes.
 """
 
 DRAIN_IDLE_S: Final = 1.0
 """How long an idle connection of a draining worker may still bring a request; its answer says
 close.
 """
+
+INT: Final = struct.Struct("i")
 
 RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: close sends RST (socket(7))."""
@@ -77,6 +84,7 @@ class Downstream(asyncio.Protocol):
         "_requests",
         "_services",
         "_transport",
+        "_untaken_bytes",
         "deadline_at",
         "full",
         "peer",
@@ -100,6 +108,7 @@ class Downstream(asyncio.Protocol):
         self._held_back = False  # the client sent too far ahead
         self._lingering = False
         self._lingered_bytes = 0
+        self._untaken_bytes = 0  # while full: when it was looked at last
 
     # --- from the event loop ----------------------------------------------------------------------
 
@@ -184,6 +193,8 @@ class Downstream(asyncio.Protocol):
         """Send `data`; what the kernel does not take is held, and `full` says so."""
         if not self._transport.is_closing():
             self._transport.write(data)
+            if self.full:
+                self._untaken_bytes = self._untaken()
 
     def write_eof(self) -> None:
         """Send FIN after what was written."""
@@ -216,8 +227,11 @@ class Downstream(asyncio.Protocol):
         """The deadline has passed."""
         self.deadline_at = NEVER
         driver = self._driver
+        taking = self.full and self._is_taking()
         if driver.exchange is not None:
-            driver.tell(DeadlineExpired())
+            driver.tell(DownstreamTaking() if taking else DeadlineExpired())
+        elif taking:
+            self.set_deadline(Instant(self._services.now() + TAKE_S))
         elif self._lingering or self.wire.idle:
             self._transport.abort()
         else:
@@ -328,6 +342,24 @@ class Downstream(asyncio.Protocol):
         self._lingered_bytes += size
         if self._lingered_bytes > LINGER_BYTES_MAX:
             self._transport.abort()
+
+    def _is_taking(self) -> bool:
+        """Whether the client has taken anything since the last look."""
+        before, self._untaken_bytes = self._untaken_bytes, self._untaken()
+        return self._untaken_bytes < before
+
+    def _untaken(self) -> int:
+        """Bytes that the client has not taken: ours, and what the kernel holds (tcp(7): SIOCOUTQ).
+
+        The kernel takes the next only when a third of its buffer is free, which may be megabytes.
+        """
+        untaken = self._transport.get_write_buffer_size()
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed.
+                answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(INT.size))
+                untaken += INT.unpack(answer)[0]
+        return untaken
 
     def _hold_back(self, *, on: bool) -> None:
         if on is not self._held_back:

@@ -41,6 +41,10 @@ class Broken(AssertionError):
     """A rule was broken; says in which world, and what had happened there."""
 
 
+CLIENT_SLOW: Final = 0.4
+"""How often a client that has not taken all when its time is up has taken some."""
+
+
 class Sim:
     """One world."""
 
@@ -55,6 +59,7 @@ class Sim:
     ) -> None:
         self.seed = seed
         self.dice = Random(seed)
+        self.slowness = Random(seed)  # Dice of its own: what was thrown before stays as it was.
         self.exchange_class = exchange_class
         self.quiet = quiet
         self.worst = worst
@@ -160,7 +165,8 @@ class Sim:
         for actor in list(self.running):
             if actor.deadline_at <= self.now and actor.fate is None:
                 actor.deadline_at = NEVER
-                actor.tell(e.DeadlineExpired())
+                slow = actor.down_full and self.slowness.random() < CLIENT_SLOW
+                actor.tell(e.DownstreamTaking() if slow else e.DeadlineExpired())
         for pool in self.world.pools.values():
             for ticket in pool.wake(self.now):
                 self.call(ticket)

@@ -32,6 +32,7 @@ from loomproxy.core.event import (
     DownstreamFull,
     DownstreamGone,
     DownstreamTaken,
+    DownstreamTaking,
     DrainExpired,
     Event,
     HalfClosed,
@@ -72,6 +73,7 @@ _HOLDING: Final[dict[type, Step]] = {
     UpstreamTaken: answering.on_upstream_taken,
     DownstreamFull: answering.on_downstream_full,
     DownstreamTaken: answering.on_downstream_taken,
+    DownstreamTaking: answering.on_taking,
 }
 
 TABLE: Final[dict[Phase, dict[type, Step]]] = {
@@ -115,6 +117,7 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
         RequestPart: asking.ignore_part,
         RequestBroken: asking.ignore_broken,
         DownstreamTaken: answering.on_taken,
+        DownstreamTaking: answering.on_taking,
         DeadlineExpired: answering.on_take_timeout,
     },
     Phase.TUNNEL: {
@@ -122,7 +125,7 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
         **_HOLDING,
         TunnelData: tunnel.on_data,
         HalfClosed: tunnel.on_fin,
-        UpstreamGone: answering.on_cut,
+        UpstreamGone: tunnel.on_gone,
         DeadlineExpired: tunnel.on_idle,
     },
     Phase.DONE: {},

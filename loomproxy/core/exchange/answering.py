@@ -9,6 +9,7 @@ from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
     DownstreamTaken,
+    DownstreamTaking,
     UpstreamFull,
     UpstreamGone,
     UpstreamTaken,
@@ -152,6 +153,17 @@ def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
 def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
     """The client has it all."""
     x.finish(Fate.KEEP if x.keep and x.client_body_ended else Fate.CLOSE, now)
+
+
+def on_taking(x: State, _event: DownstreamTaking, now: Instant) -> None:
+    """The client takes what it was sent, slowly: it has as long again for the rest.
+
+    What is buffered between us can be megabytes, so the time for all of it would be a demand for
+    speed, and cut every large answer of a client on a slow line.
+    """
+    tunnelling = x.phase is Phase.TUNNEL
+    wait_s = x.timeouts.tunnel_idle_s if tunnelling else x.timeouts.send_s
+    x.out.append(SetDeadline(Instant(now + wait_s)))
 
 
 def on_take_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:

@@ -14,7 +14,7 @@ from loomproxy.core.command import (
     ShutDown,
     ShutUp,
 )
-from loomproxy.core.event import DeadlineExpired, HalfClosed, TunnelData
+from loomproxy.core.event import DeadlineExpired, HalfClosed, TunnelData, UpstreamGone
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.message import Framing, ResponseHead
 from loomproxy.core.units import Instant
@@ -69,6 +69,19 @@ def on_fin(x: State, event: HalfClosed, now: Instant) -> None:
     if x.shut == FIN_OF_CLIENT | FIN_OF_UPSTREAM:
         x.let_go()
         x.finish(Fate.CLOSE, now)
+
+
+def on_gone(x: State, event: UpstreamGone, now: Instant) -> None:
+    """The upstream's connection ended: a fault, unless it had said all it had to say before.
+
+    Then it only closed its other half too, and what the client still sends has nobody to hear it;
+    the client gets all that was said to it, and an orderly end.
+    """
+    if not x.shut & FIN_OF_UPSTREAM:
+        x.cut(event.fault, now)
+        return
+    x.let_go()
+    x.finish(Fate.CLOSE, now)
 
 
 def on_idle(x: State, _event: DeadlineExpired, now: Instant) -> None:

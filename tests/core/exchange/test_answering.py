@@ -14,6 +14,7 @@ from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
     DownstreamTaken,
+    DownstreamTaking,
     RequestPart,
     ResponsePart,
     UpstreamFull,
@@ -440,3 +441,39 @@ def test_in_a_tunnel_a_slow_client_slows_the_upstream_and_the_deadline_stays() -
     assert it >> response(101, "Connection: upgrade", "Upgrade: websocket") << ...
     assert it >> DownstreamFull() << PauseUp()
     assert it >> DownstreamTaken() << ResumeUp()
+
+
+def test_a_client_that_takes_slowly_has_as_long_again_and_one_that_takes_nothing_is_cut() -> None:
+    it = answering(get(), with_length(10))
+    assert (
+        it
+        >> ResponsePart(b"01234", ended=False)
+        << ...
+        >> DownstreamFull()
+        << PauseUp()
+        << deadline(SEND_S)
+        >> Later(SEND_S)
+        >> DownstreamTaking()
+        << deadline(SEND_S)
+        >> Later(SEND_S)
+        >> DownstreamTaking()
+        << deadline(SEND_S)
+        >> Later(SEND_S)
+        >> DeadlineExpired()
+        << ...
+        << finish(Fate.ABORT, "cD", fault="client_take_timeout")
+    )
+
+
+def test_the_last_bytes_may_be_taken_slowly_too() -> None:
+    assert (
+        answering(get(), with_length(5))
+        >> ResponsePart(b"01234", ended=True)
+        << ...
+        >> Later(SEND_S)
+        >> DownstreamTaking()
+        << deadline(SEND_S)
+        >> DownstreamTaken()
+        << ...
+        << finish(Fate.KEEP, "--")
+    )

@@ -21,6 +21,7 @@ from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
     DownstreamTaken,
+    DownstreamTaking,
     HalfClosed,
     TunnelData,
     UpstreamFull,
@@ -146,6 +147,34 @@ def test_an_upstream_that_breaks_its_tunnel_breaks_the_clients() -> None:
         << Release(reusable=False)
         << deadline(NEVER_FROM_NOW)
         << finish(Fate.ABORT, "UT")
+    )
+
+
+def test_an_upstream_that_closes_wholly_after_its_fin_leaves_the_client_an_orderly_end() -> None:
+    world = house(ejection=EjectionPolicy(failures=1))
+    assert (
+        tunnel(world)
+        >> FIN_OF_UPSTREAM
+        << ShutDown()
+        >> TunnelData(b"too late", from_downstream=True)
+        << SendUp(b"too late")
+        << deadline(TUNNEL_S)
+        >> UpstreamGone(faults.UPSTREAM_CUT)
+        << Release(reusable=False)
+        << deadline(NEVER_FROM_NOW)
+        << finish(Fate.CLOSE, "--")
+    )
+    assert not endpoint(world, FIRST).failed
+
+
+def test_a_client_that_takes_slowly_keeps_its_tunnel() -> None:
+    assert (
+        tunnel()
+        >> DownstreamFull()
+        << PauseUp()
+        >> Later(TUNNEL_S)
+        >> DownstreamTaking()
+        << deadline(TUNNEL_S)
     )
 
 
