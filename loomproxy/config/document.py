@@ -95,7 +95,7 @@ parameters are compared decoded.
 _STATIC_HEAD: Final = """\
 ## Keys that need a restart
 
-A reload that changes one of these keeps the running value and names the key.
+A reload that changes one of these is refused as a whole, and names the keys.
 """
 
 _DYNAMIC_HEAD: Final = """\

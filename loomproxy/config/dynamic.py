@@ -38,7 +38,9 @@ class Forwarded(Base, frozen=True):
     request_id_header: Annotated[
         str,
         text(
-            "The field that carries the request id, both directions. Empty: none.", "optional_token"
+            "The field that carries the request id, both directions; a well-formed one that a "
+            "request brings is kept, whoever sends it. Empty: none.",
+            "optional_token",
         ),
     ] = "X-Request-ID"
 
@@ -361,7 +363,7 @@ class Dynamic(Base, frozen=True):
     trusted_proxies: Annotated[
         tuple[Annotated[str, text(kind="network")], ...],
         group(
-            "Networks of the proxies before us, whose X-Forwarded-* and request id are believed.",
+            "Networks of the proxies before us, who are believed when they say who the client is.",
             one_or_many=True,
         ),
     ] = ()

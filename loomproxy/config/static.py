@@ -114,7 +114,11 @@ class Listener(Base, frozen=True):
     metrics: Annotated[bool, group("Answer /metrics here, before any route.")] = False
     head_timeout_s: Annotated[
         float,
-        duration("From a request's first byte to the end of its head; then 408.", high=HOUR_S),
+        duration(
+            "From a request's first byte to the end of its head; then 408. Also how long a new "
+            "connection may say nothing; then it is closed.",
+            high=HOUR_S,
+        ),
     ] = 10.0
     idle_timeout_s: Annotated[
         float, duration("How long a connection may wait for its next request.", high=DAY_S)

@@ -81,8 +81,9 @@ def tree_of(text: str, file: str, problems: list[Problem]) -> Tree:
     suffix = PurePath(file).suffix.lower()
     read = _READERS.get(suffix)
     if read is None:
+        expected = f"a name that ends in {', '.join(_READERS)}"
         do = "Name the file after its format."
-        raise _unreadable(file, "the name does not say the format", "a known suffix", do)
+        raise _unreadable(file, "the name does not say the format", expected, do)
     if len(text) > TEXT_CHARS_MAX:
         seen = f"it has more than {TEXT_CHARS_MAX} characters"
         raise _unreadable(file, seen, "a smaller file", "Use wildcards and prefixes.")
