@@ -32,6 +32,7 @@ SHADOWED: Final = (
 OURS_ALONE: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 """Names that header operations cannot touch: they frame and route the message."""
 _NEVER_NOMINATED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
+_ANY_MARK: Final = b"[^0-9A-Za-z:\r\n]"
 TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_TRAILERS: Final = (
     SHADOWED
@@ -43,8 +44,12 @@ _FORBIDDEN_TRAILERS: Final = (
 )
 
 
-def any_case(*names: bytes) -> bytes:
-    """A pattern for any of `names` in any letter case; alternatives share their beginnings."""
+def any_case(*names: bytes, any_mark: bool = False) -> bytes:
+    """A pattern for any of `names` in any letter case; alternatives share their beginnings.
+
+    With `any_mark` each mark in a name stands for every mark: CGI, WSGI and PHP take `X_User` and
+    `X-User` for one field.
+    """
     by_first: dict[int, list[bytes]] = {}
     for name in names:
         by_first.setdefault(name[0] if name else -1, []).append(name[1:])
@@ -56,14 +61,18 @@ def any_case(*names: bytes) -> bytes:
         letter = bytes((first,))
         lower, upper = letter.lower(), letter.upper()
         one = b"[%b%b]" % (upper, lower) if lower != upper else re.escape(letter)
-        parts.append(one + (any_case(*rests) if any(rests) else b""))
+        if any_mark and not letter.isalnum():
+            one = _ANY_MARK
+        parts.append(one + (any_case(*rests, any_mark=any_mark) if any(rests) else b""))
     return parts[0] if len(parts) == 1 else b"(?:%b)" % b"|".join(parts)
 
 
-def cutter(names: Iterable[bytes], prefixes: tuple[bytes, ...]) -> re.Pattern[bytes]:
+def cutter(
+    names: Iterable[bytes], prefixes: tuple[bytes, ...], *, any_mark: bool = False
+) -> re.Pattern[bytes]:
     """What finds the lines of `names` in LF + block; a literal first, so `re` uses memchr."""
-    begins = [any_case(*sorted(names)) + b":"]
-    begins += [any_case(prefix) + b"[^:\r]*+:" for prefix in prefixes]
+    begins = [any_case(*sorted(names), any_mark=any_mark) + b":"]
+    begins += [any_case(prefix, any_mark=any_mark) + b"[^:\r]*+:" for prefix in prefixes]
     return re.compile(rb"\n(?:%b)[^\n]*+(?=\n)" % b"|".join(begins))
 
 
@@ -108,4 +117,4 @@ _CONNECTION_COMMON: Final = {
     value: _nominations(value)
     for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"Upgrade", b"upgrade", b"")
 }
-_TRAILER_CUT: Final = cutter(_FORBIDDEN_TRAILERS, (b"x-forwarded-",))
+_TRAILER_CUT: Final = cutter(_FORBIDDEN_TRAILERS, (b"x-forwarded-",), any_mark=True)

@@ -40,7 +40,12 @@ class Plan:
     __slots__ = ("_cut", "_dropped", "_stripped", "key_objects", "lines")
 
     def __init__(
-        self, names: Iterable[bytes], prefixes: tuple[bytes, ...], ops: HeaderOps | None
+        self,
+        names: Iterable[bytes],
+        prefixes: tuple[bytes, ...],
+        ops: HeaderOps | None,
+        *,
+        any_mark: bool,
     ) -> None:
         drops: set[bytes] = set()
         pairs: list[tuple[bytes, bytes]] = []
@@ -50,7 +55,7 @@ class Plan:
                 name.lower() for name in (*ops.remove, *(name for name, _ in ops.set))
             } - OURS_ALONE
             pairs = [pair for pair in ours if pair[0].lower() not in OURS_ALONE]
-        self._cut = cutter({*names, *drops} - {b""}, prefixes)
+        self._cut = cutter({*names, *drops} - {b""}, prefixes, any_mark=any_mark)
         self._dropped = cutter(drops, ()) if drops else None
         self.lines = _Lines(pairs) if pairs else None
         self._stripped: dict[bytes, bytes] = {}
@@ -84,12 +89,11 @@ def plan_for(policy: ForwardPolicy, ops: HeaderOps | None, kind: str) -> Plan:
     if plan is None:
         if len(_plans) >= _PLANS_MAX:
             _plans.clear()
-        names, prefixes = (
-            _request_names(policy, kind)
-            if kind in _REQUEST_KINDS
-            else _response_names(policy, kind)
-        )
-        plan = Plan(names, prefixes, ops)
+        asks = kind in _REQUEST_KINDS
+        names, prefixes = _request_names(policy, kind) if asks else _response_names(policy, kind)
+        # What the operator sets or removes must not come from a client under a name that the
+        # upstream takes for the same.
+        plan = Plan(names, prefixes, ops, any_mark=asks)
         plan.key_objects = (policy, ops)
         _plans[key] = plan
     return plan

@@ -29,6 +29,14 @@ def test_a_pattern_matches_its_names_in_any_case_and_nothing_else(
     assert bool(re.fullmatch(any_case(*names), said)) == (said.lower() in names)
 
 
+def test_a_mark_may_stand_for_every_mark_and_for_nothing_else() -> None:
+    pattern = any_case(b"x-user1", b"x-id", any_mark=True)
+    for said in (b"x-user1", b"X_User1", b"x.id", b"X~ID"):
+        assert re.fullmatch(pattern, said)
+    for said in (b"xxuser1", b"x-user_", b"x:id", b"xid"):
+        assert not re.fullmatch(pattern, said)
+
+
 def test_lines_are_cut_out_by_name_and_by_prefix() -> None:
     block = b"\nA: 1\r\nconn: 2\r\nCONN: 3\r\nP-x: 4\r\nConnx: 5\r\n"
     assert cutter([b"conn"], (b"p-",)).sub(b"", block) == b"\nA: 1\r\nConnx: 5\r\n"

@@ -81,3 +81,12 @@ def test_plans_are_bounded() -> None:
         plan_for(policy, None, FROM_ANYBODY)
     assert len(plans._plans) <= plans._PLANS_MAX
     assert plan_for(policies[0], None, FROM_ANYBODY).key_objects[0] is policies[0]
+
+
+def test_a_client_cannot_say_what_the_operator_sets_under_a_name_taken_for_the_same() -> None:
+    ops = HeaderOps(set=((b"X-User", b"nobody"),), remove=(b"X_Role",))
+    policy = ForwardPolicy(request_id_header=b"X-Trace")
+    block = b"X_User: root\r\nX.User: root\r\nx-role: root\r\nX_Trace: 1\r\nX_Users: 2\r\n"
+    for kind in (FROM_ANYBODY, FROM_TRUSTED):
+        assert plan_for(policy, ops, kind).strip(block) == b"X_Users: 2\r\n"
+    assert plan_for(policy, ops, WITH_LENGTH).strip(block) == block
