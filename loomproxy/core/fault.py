@@ -116,6 +116,10 @@ QUEUE_TIMEOUT = _fault(
     "queue_timeout", Side.RESOURCE, 503, "No upstream became free in time.", timeout=True
 )
 
+CONNECTION_UNAFFORDABLE = _fault(
+    "connection_unaffordable", Side.RESOURCE, 503, "The proxy has no more connections to spare."
+)
+
 # The upstream.
 CONNECT_FAILED = _fault(
     "connect_failed",

@@ -7,6 +7,7 @@ never asked while it is answering. What is sent in one turn leaves in one write 
 """
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from typing import Any, Final
@@ -24,6 +25,9 @@ from loomproxy.worker.services import Services
 from loomproxy.worker.upstream import Upstream
 
 LOG: Final = logging.getLogger("loomproxy.worker")
+
+OUR_OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Why a connection cannot be had to any endpoint, well as they may be: no descriptor, no memory."""
 
 
 class Driver:
@@ -243,7 +247,9 @@ class Driver:
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be.
             LOG.info("connect failed endpoint=%s error=%r", endpoint.name, str(error))
             self._opening = None
-            self.tell(e.OpenFailed(ask, faults.CONNECT_FAILED))
+            ours = isinstance(error, OSError) and error.errno in OUR_OWN_LACK
+            fault = faults.CONNECTION_UNAFFORDABLE if ours else faults.CONNECT_FAILED
+            self.tell(e.OpenFailed(ask, fault))
             return
         except asyncio.CancelledError:
             upstream.close()

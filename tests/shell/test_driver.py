@@ -1,6 +1,7 @@
 """What an exchange asks for is done in order, and nothing is held when it is over."""
 
 import asyncio
+import errno
 import logging
 from typing import Any
 
@@ -155,6 +156,22 @@ def test_name_that_no_host_can_have_is_an_endpoint_that_failed() -> None:
                 (await it.call()).refuse(UnicodeError("label too long"))
                 await it.turn()
             assert client.statuses() == [502]
+
+    run(play)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_endpoint_is_not_blamed_for_what_we_lack(number: int) -> None:
+    async def play() -> None:
+        async with stage(endpoints=2) as it:
+            client = it.client()
+            client.send(GET)
+            (await it.call()).refuse(OSError(number, "none left"))
+            await it.turn()
+            assert client.statuses() == [503]
+            assert it.terminations == ["RC"]
+            assert len(it.network.calls) == 1
+            assert [each.failures for each in it.pool.endpoints] == [0, 0]
 
     run(play)
 
