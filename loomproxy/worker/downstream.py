@@ -8,6 +8,7 @@ long a head may take, and how it closes so that the client can read its last ans
 import asyncio
 import contextlib
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -63,6 +64,9 @@ DRAIN_IDLE_S: Final = 1.0
 """How long an idle connection of a draining worker may still bring a request; its answer says
 close.
 """
+
+GONE: Final = select.POLLERR | select.POLLNVAL
+"""What poll(2) says of a connection that was reset."""
 
 INT: Final = struct.Struct("i")
 
@@ -162,6 +166,7 @@ class Downstream(asyncio.Protocol):
         """It is over."""
         self.deadline_at = NEVER
         self._services.wheel.forget(self)
+        self._services.unread.discard(self)
         if self._driver.exchange is not None:
             self._driver.tell(DownstreamGone())
         self._at.closed(self, self._driver)
@@ -262,6 +267,20 @@ class Downstream(asyncio.Protocol):
     def idle(self) -> bool:
         """Whether nothing is going on: no exchange, no half of a head."""
         return self._driver.exchange is None and self.wire.idle
+
+    def fileno(self) -> int:
+        """Its descriptor, for poll(2); -1 when there is none."""
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        return -1 if sock is None or self._transport.is_closing() else sock.fileno()
+
+    def noticed(self, events: int) -> None:
+        """While it is not read: what poll(2) says of it. Whoever is gone is not waited for.
+
+        A FIN says that only where a half-close does, and never in a tunnel.
+        """
+        fin_is_goodbye = self._at.listener.client_half_close == "abort" and not self._driver.tunnel
+        if events & (GONE | select.POLLRDHUP if fin_is_goodbye else GONE):
+            self._transport.abort()
 
     def hurry(self) -> None:
         """The worker drains: if idle, stay a moment for the request that may be on its way."""
@@ -373,8 +392,10 @@ class Downstream(asyncio.Protocol):
         if paused is self._transport.is_reading():
             if paused:
                 self._transport.pause_reading()
+                self._services.unread.add(self)
             else:
                 self._transport.resume_reading()
+                self._services.unread.discard(self)
 
 
 DOWNSTREAM_FULL: Final = DownstreamFull()

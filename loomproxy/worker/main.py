@@ -251,6 +251,7 @@ class Worker:
         refresh_clock()
         services.world.date = http_date()
         services.expire()
+        services.notice()
         for pool in services.world.pools.values():
             for ticket in pool.wake(Instant(now)):
                 wake(ticket)

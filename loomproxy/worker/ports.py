@@ -32,6 +32,19 @@ class Waiting(Protocol):
         """By identity."""
 
 
+class Unread(Protocol):
+    """A connection from downstream that is held back."""
+
+    def fileno(self) -> int:
+        """Its descriptor; -1 when there is none."""
+
+    def noticed(self, events: int) -> None:
+        """What poll(2) says of it."""
+
+    def __hash__(self) -> int:
+        """By identity."""
+
+
 class Idle(Waiting, Protocol):
     """A connection to an endpoint that nobody holds."""
 

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import secrets
+import select
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from loomproxy.core.exchange import Exchange
 from loomproxy.core.outcome import Outcome
@@ -15,8 +16,13 @@ from loomproxy.core.world import World
 from loomproxy.worker.accesslog import AccessLog
 from loomproxy.worker.clock import monotonic
 from loomproxy.worker.keepalive import Keepalive
-from loomproxy.worker.ports import Teller, Waiting
+from loomproxy.worker.ports import Teller, Unread, Waiting
 from loomproxy.worker.upstream import Upstream
+
+NOTICE_S: Final = 0.5
+"""How often connections that are not read are looked at: a client that left frees its upstream
+within a second.
+"""
 
 
 class Services:
@@ -48,6 +54,8 @@ class Services:
         self.empty = asyncio.Event()  # there is no connection from downstream
         self.empty.set()
         self.in_flight = 0  # exchanges
+        self.unread: set[Unread] = set()  # of `tellers`, those held back
+        self._noticed_at = Instant(0.0)
 
     def now(self) -> Instant:
         """The moment, on the clock of every deadline."""
@@ -93,6 +101,23 @@ class Services:
             # One told before may have moved it: who gives back a slot wakes who waited for it.
             if entry.deadline_at <= now:
                 entry.expire()
+
+    def notice(self) -> None:
+        """Notice which connections that are held back have ended; to be called at each tick.
+
+        The event loop tells of an end when it reads, and these it does not read.
+        """
+        now = self.now()
+        if not self.unread or now < self._noticed_at + NOTICE_S:
+            return
+        self._noticed_at = now
+        by_descriptor = {each.fileno(): each for each in self.unread}
+        by_descriptor.pop(-1, None)
+        poll = select.poll()
+        for descriptor in by_descriptor:
+            poll.register(descriptor, select.POLLRDHUP)
+        for descriptor, events in poll.poll(0):
+            by_descriptor[descriptor].noticed(events)
 
     def attach(self, teller: Teller) -> None:
         """A connection from downstream began."""
