@@ -58,7 +58,7 @@ class Timeouts(Base, frozen=True):
     ] = 60.0
     idle_s: Annotated[float, duration("Between two pieces of a body, either direction.")] = 60.0
     send_s: Annotated[
-        float, duration("For the client to take the last bytes of its response.", high=HOUR_S)
+        float, duration("How long a client may take nothing of what it is sent.", high=HOUR_S)
     ] = 30.0
     tunnel_idle_s: Annotated[
         float, duration("With no byte either way in an upgraded connection (WebSocket).")

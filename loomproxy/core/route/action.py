@@ -88,7 +88,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     connect_s: float = 3.0  # for a connection to the endpoint
     response_s: float = 60.0  # from the request's last part to the response head
     idle_s: float = 60.0  # between two parts of a body, either direction
-    send_s: float = 30.0  # for the client to take what is buffered at the end
+    send_s: float = 30.0  # in which the client takes nothing of what is buffered for it
     tunnel_idle_s: float = 300.0  # with no byte either way
     service_s: float = 5.0  # for the house's own answer
 
