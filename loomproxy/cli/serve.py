@@ -12,7 +12,9 @@ from loomproxy.node.main import run
 
 @click.command()
 @click.argument("file", type=click.Path(), required=False)
-@click.option("--listen", metavar="ADDRESS", help="Where to listen, as in 127.0.0.1:8080.")
+@click.option(
+    "--listen", metavar="ADDRESS", multiple=True, help="Where to listen, as in 127.0.0.1:8080."
+)
 @click.option(
     "--to", metavar="URL", multiple=True, help="Where to send everything; may be repeated."
 )
@@ -24,7 +26,7 @@ from loomproxy.node.main import run
 )
 def serve(
     file: str | None,
-    listen: str | None,
+    listen: tuple[str, ...],
     to: tuple[str, ...],
     workers: int | None,
     admin: str | None,
@@ -37,8 +39,10 @@ def serve(
         if listen or to or workers or admin:
             raise click.UsageError("FILE says all that --listen, --to, --workers and --admin say.")
         source = partial(from_file, file)
+    elif len(listen) > 1:
+        raise click.UsageError("--listen is given once. For several listeners write a FILE.")
     elif listen and to:
-        source = partial(from_arguments, listen, to, workers, admin)
+        source = partial(from_arguments, listen[0], to, workers, admin)
     else:
         raise click.UsageError("Give a FILE, or both --listen and --to.")
     config = source()

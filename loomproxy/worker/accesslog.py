@@ -78,7 +78,7 @@ class AccessLog:
             try:
                 await self._run_file()
             except OSError as error:
-                reason = error.strerror or str(error)
+                reason = f"{self._path}: {error.strerror or error}"
                 if self._closing:
                     self._lose()
                 if self._closing or reason != self._told:
@@ -116,6 +116,11 @@ class AccessLog:
             self._untaken = self._untaken[taken:]
             self._bytes -= taken
             self._told = ""
+
+    def give_up(self) -> None:
+        """What is not written by now never will be: count it, and say so."""
+        self._lose()
+        self._trouble(f"{self._path}: nobody takes the last lines", self.lost)
 
     def _lose(self) -> None:
         """There is no other try: count what is left."""

@@ -1,6 +1,7 @@
 """A worker process: started by the node, told what to serve, gone when the channel ends."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -56,6 +57,9 @@ FORCED_EXIT: Final = 3
 LAST_PONG: Final = 0
 """The number of a pong that nobody asked for: the node's pings begin with 1."""
 
+LAST_LINES_S: Final = 2.0
+"""How long the access log's last lines may take; a pipe that nobody reads never takes them."""
+
 LAST_WORDS_S: Final = 1.0
 """After the drain deadline: how long the last answers may take to leave."""
 
@@ -91,6 +95,9 @@ class Worker:
         self._services: Services | None = None
         self._listeners: list[ListenerAt] = []
         self._access_log: AccessLog | None = None
+        self._log_task: asyncio.Task[None] | None = None
+        self._stuck = False  # the access log's thread cannot be ended
+        self._told = asyncio.Event()  # the channel is closed, all that was said has left
         self._probes: Probes | None = None
         self._config: Config | None = None
         self._revision = 0
@@ -128,6 +135,12 @@ class Worker:
         self._pong(Ping(LAST_PONG))  # What was counted since the last one.
         self._say(Drained())
         self._channel.close()
+        if self._stuck:
+            # A thread hangs in a write that nobody takes, and Python would wait for it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await self._told.wait()
+            os._exit(0)
 
     def _set_up(self, start: Start, group: asyncio.TaskGroup) -> Services:
         config = start.config
@@ -135,7 +148,7 @@ class Worker:
         world = World(compile_snapshot(config, start.revision))
         log = config.static.access_log
         self._access_log = AccessLog(log.path, line_for(log.format), self._log_trouble)
-        group.create_task(self._access_log.run())
+        self._log_task = group.create_task(self._access_log.run())
         self._services = services = Services(world, group, self._access_log, self._ask_node)
         by_name = {listener.name: listener for listener in config.static.listeners}
         self._listeners = [
@@ -158,6 +171,7 @@ class Worker:
 
     def _node_gone(self, why: str) -> None:
         """Without its node a worker has no readiness, no metrics and nobody to replace it."""
+        self._told.set()
         if self._leaving.is_set() and not why:
             return
         LOG.error("the node is gone reason=%r", why or "closed")
@@ -275,6 +289,12 @@ class Worker:
         assert self._access_log is not None
         self._probes.stop()
         self._access_log.close()
+        assert self._log_task is not None
+        await asyncio.wait({self._log_task}, timeout=LAST_LINES_S)
+        if not self._log_task.done():
+            self._access_log.give_up()
+            self._log_task.cancel()
+            self._stuck = True
 
     async def _until_empty(self, services: Services, deadline_at: float) -> None:
         try:

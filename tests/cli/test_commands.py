@@ -146,6 +146,9 @@ def test_check_says_every_problem_at_once(tmp_path: Path) -> None:
 def test_serve_refuses_what_contradicts_itself(tmp_path: Path) -> None:
     for arguments in ((), ("--listen", "127.0.0.1:0"), ("a.yaml", "--listen", "127.0.0.1:0")):
         assert loom(tmp_path, "serve", *arguments).returncode == 2
+    twice = ("--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--to", "http://a")
+    done = loom(tmp_path, "serve", *twice)
+    assert (done.returncode, "For several listeners write a FILE" in done.stderr) == (2, True)
     done = loom(tmp_path, "serve", "--listen", "127.0.0.1:0", "--to", "https://a")
     assert done.returncode == 1
     assert done.stderr.startswith("--to")

@@ -176,7 +176,7 @@ def test_file_that_cannot_be_opened_is_told_once_and_gets_its_lines_later(tmp_pa
             place.mkdir()
             log.some(3)
             await until(place / "log", expected(0, 9))
-            assert log.troubles == [("No such file or directory", 0)]
+            assert log.troubles == [(f"{place / 'log'}: No such file or directory", 0)]
             log.some(1)
             await until(place / "log", expected(0, 10))
             # Another trouble is told again.
@@ -188,7 +188,9 @@ def test_file_that_cannot_be_opened_is_told_once_and_gets_its_lines_later(tmp_pa
             await log.in_trouble.wait()
             place.mkdir()
             await until(place / "log", expected(10, 11))
-        assert [reason for reason, _ in log.troubles] == ["No such file or directory"] * 2
+        assert [reason for reason, _ in log.troubles] == [
+            f"{place / 'log'}: No such file or directory"
+        ] * 2
         assert log.lost == 0
 
     run(play)
@@ -225,7 +227,8 @@ def test_full_disk_at_the_end_counts_what_is_lost() -> None:
             log.some(3)
             await log.in_trouble.wait()
             log.some(4)
-        assert log.troubles == [("No space left on device", 0), ("No space left on device", 7)]
+        full = "/dev/full: No space left on device"
+        assert log.troubles == [(full, 0), (full, 7)]
         assert log.lost == 7
 
     run(play)

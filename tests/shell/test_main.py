@@ -335,7 +335,9 @@ def test_unwritable_log_is_told_and_serving_goes_on(tmp_path: Path) -> None:
             caller = await it.call()
             assert (await caller.asked("/1"))[0] == 200
             trouble = await it.hear(ch.AccessLogTrouble)
-            assert trouble == ch.AccessLogTrouble("No such file or directory", 0)
+            assert trouble == ch.AccessLogTrouble(
+                f"{place}/access.log: No such file or directory", 0
+            )
             place.mkdir()
             assert (await caller.asked("/2"))[0] == 200
             it.say(ch.ReopenLogs())
@@ -345,3 +347,25 @@ def test_unwritable_log_is_told_and_serving_goes_on(tmp_path: Path) -> None:
         assert [json.loads(line)["target"] for line in lines] == ["/1", "/2"]
 
     run(play)
+
+
+def test_a_log_that_nobody_reads_does_not_keep_a_worker_from_leaving(tmp_path: Path) -> None:
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    async def play() -> None:
+        async with stage(log=str(pipe)) as it:
+            caller = await it.call()
+            for _ in range(300):  # about twice what a pipe holds
+                assert (await caller.asked())[0] == 200
+            it.say(ch.Drain(20.0))
+            trouble = await it.hear(ch.AccessLogTrouble)
+            assert "nobody takes the last lines" in trouble.reason
+            assert trouble.lines_lost > 0
+            assert (await it.drained()).tally.access_log_dropped == trouble.lines_lost
+
+    try:
+        run(play)
+    finally:
+        os.close(reader)
