@@ -115,6 +115,18 @@ def status(house: House) -> Status:
     return Status.HEALTHY
 
 
+def pools(available: Mapping[str, int]) -> Dependency:
+    """How well the pools are, by how many endpoints of each get traffic.
+
+    A pool without any is *degraded*, not worse: the house works, and so do its other pools.
+    """
+    good = sum(count > 0 for count in available.values())
+    message = f"{good} of {len(available)} have an endpoint"
+    if not available:
+        return Dependency(Status.UNKNOWN, "there are none")
+    return Dependency(Status.HEALTHY if good == len(available) else Status.DEGRADED, message)
+
+
 def _dependencies(house: House) -> dict[str, Dependency]:
     """Those that were given, and the house's own two."""
     return {**house.dependencies, "lifecycle": _lifecycle(house), "workers": _workers(house)}

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 import loomproxy
 from loomproxy.config.address import listen_address
@@ -323,8 +324,9 @@ class Node:
         return _page(health.ready(self._house(), _now_text()))
 
     async def _page_health(self) -> Reply:
-        now = Instant(self._loop.time())
-        return _page(health.detail(self._house(), now, _now_text()))
+        available = status.available(await self.supervisor.stats())
+        house = structs.replace(self._house(), dependencies={"pools": health.pools(available)})
+        return _page(health.detail(house, Instant(self._loop.time()), _now_text()))
 
     async def _page_ok(self) -> Reply:
         return as_json(200, {"status": "ok"})

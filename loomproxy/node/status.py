@@ -56,6 +56,19 @@ def pools(stats: dict[int, Stats]) -> list[dict[str, object]]:
     ]
 
 
+def available(stats: dict[int, Stats]) -> dict[str, int]:
+    """How many endpoints of each pool get traffic from some worker, by the pool's name."""
+    good: dict[str, set[str]] = {}
+    for answer in stats.values():
+        for pool in answer.pools:
+            good.setdefault(pool.name, set()).update(
+                each.address
+                for each in pool.endpoints
+                if each.enabled and each.healthy and not each.ejected_for_s
+            )
+    return {name: len(addresses) for name, addresses in good.items()}
+
+
 def _endpoints(views: list[EndpointStatus]) -> list[dict[str, object]]:
     """One entry per address, in the order of the configuration."""
     by_address: dict[str, list[EndpointStatus]] = {}

@@ -168,3 +168,16 @@ def test_pages_are_compact_sorted_and_say_what_their_status_says(
     assert json.loads(ready.body)["ready"] is (ready.status == 200)
     assert (ready.status == 200) == health.is_ready(house)
     assert (detail.status == 503) == (json.loads(detail.body)["status"] == "unhealthy")
+
+
+@pytest.mark.parametrize(
+    ("available", "expected"),
+    [
+        ({}, Dependency(Status.UNKNOWN, "there are none")),
+        ({"a": 2, "b": 1}, Dependency(Status.HEALTHY, "2 of 2 have an endpoint")),
+        ({"a": 2, "b": 0}, Dependency(Status.DEGRADED, "1 of 2 have an endpoint")),
+        ({"a": 0}, Dependency(Status.DEGRADED, "0 of 1 have an endpoint")),
+    ],
+)
+def test_pool_without_an_endpoint_shows(available: dict[str, int], expected: Dependency) -> None:
+    assert health.pools(available) == expected

@@ -7,6 +7,7 @@ from tests.support import processes
 from tests.support.caller import ask
 from tests.support.load import Load
 from tests.support.loom import Loom, pool, settings, to
+from tests.support.places import free_port
 from tests.support.stage import Stage
 from tests.support.waiting import eventually, steady
 
@@ -56,6 +57,19 @@ def test_health_tells_the_details(stage: Stage):
         assert {"dependencies", "metrics", "timestamp"} <= set(body)
         assert list(body) == sorted(body)
         assert response.body == json.dumps(body, separators=(",", ":")).encode() + b"\n", "compact"
+
+
+def test_health_shows_a_pool_without_an_endpoint_and_goes_on(proxies):
+    dead = pool(f"http://127.0.0.1:{free_port()}", ejection={"failures": 1, "time": "1m"})
+    loom = proxies.start(settings(pools={"app": dead}, routes=[to("app")]))
+    assert loom.ask("/x").status == 502
+    response = loom.ask_admin("/health")
+    assert response.status == 200
+    body = response.json()
+    assert body["status"] == "degraded"
+    entry = {"message": "0 of 1 have an endpoint", "status": "degraded"}
+    assert body["dependencies"]["pools"] == entry
+    assert loom.ask_admin("/health/ready").status == 200, "another instance has the same upstream"
 
 
 def test_health_is_for_get_only(stage: Stage):
