@@ -66,7 +66,8 @@ class PathRewrite(msgspec.Struct, frozen=True):
         """The request target for the upstream, in origin form; `*` stays `*`.
 
         It begins with exactly one slash: what is left of `/api//x` without `/api` must not be read
-        as an authority.
+        as an authority. And it has no dot segments: a pattern that ends within a segment makes one
+        of `/strip../x`, which never was one for the routes.
         """
         path = head.path
         if not path.startswith(b"/"):
@@ -75,7 +76,8 @@ class PathRewrite(msgspec.Struct, frozen=True):
             path = _stripped(normal_path(path), self.strip_prefix)
         if self.pattern:
             path = re.sub(self.pattern, self.replacement, path, count=1)
-        path = self.add_prefix + b"/" + path.lstrip(b"/")
+        path, mark, query = path.partition(b"?")
+        path = self.add_prefix + b"/" + _without_dots(path).lstrip(b"/") + mark + query
         if not head.query:
             return path
         return path + (b"&" if b"?" in path else b"?") + head.query
@@ -129,6 +131,22 @@ def _stripped(path: bytes, prefix: bytes) -> bytes:
     if not path.startswith(prefix) or (rest and not rest.startswith(b"/")):
         return path
     return rest
+
+
+def _without_dots(path: bytes) -> bytes:
+    """`path` with `.` and `..` carried out (RFC 3986 §5.2.4), escaped ones too."""
+    if b"." not in normal_path(path):
+        return path
+    kept: list[bytes] = []
+    segments = normal_path(path).split(b"/")
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment != b".":
+            kept.append(segment)
+    if segments[-1] in (b".", b".."):
+        kept.append(b"")
+    return b"/".join(kept)
 
 
 _PLACEHOLDER: Final = re.compile(rb"\{(scheme|host|path|query)\}")

@@ -70,6 +70,25 @@ def test_what_is_left_of_a_path_cannot_be_read_as_an_authority() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("rewrite", "target", "expected"),
+    [
+        (PathRewrite(pattern=b"^/strip"), b"/strip../secret", b"/secret"),
+        (PathRewrite(pattern=b"^/strip", add_prefix=b"/v2"), b"/strip../secret", b"/v2/secret"),
+        (PathRewrite(pattern=b"^/strip"), b"/strip%2e%2e/secret", b"/secret"),
+        (PathRewrite(pattern=b"^/a", replacement=b"/x/."), b"/a./b", b"/b"),
+        (PathRewrite(pattern=b"^/strip"), b"/strip..//evil.example/x", b"/evil.example/x"),
+        (PathRewrite(pattern=b"^/strip"), b"/strip.", b"/"),
+        (PathRewrite(pattern=b"^/a", replacement=b"/b?q=/../c"), b"/a", b"/b?q=/../c"),
+        (PathRewrite(strip_prefix=b"/api"), b"/api/v1.2/x", b"/v1.2/x"),
+    ],
+)
+def test_no_rewrite_makes_a_dot_segment_of_what_was_none(
+    rewrite: PathRewrite, target: bytes, expected: bytes
+) -> None:
+    assert rewrite.target(asked(target)) == expected
+
+
 @given(st.text("/api", max_size=12))
 def test_a_rewritten_target_begins_with_one_slash(path: str) -> None:
     rewrite = PathRewrite(strip_prefix=b"/api", pattern=b"p", replacement=b"/", add_prefix=b"/x")
