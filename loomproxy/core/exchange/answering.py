@@ -71,6 +71,7 @@ def head_down(x: State, head: ResponseHead, framing: Framing, *, keep: bool) -> 
         keep_alive=keep,
         framing=framing,
         values=x.values,
+        date=x.world.date,
     )
 
 

@@ -1,6 +1,7 @@
 """The heads that we send: to the upstream, to the client, and of our own."""
 
 import http
+import re
 from typing import Final
 
 from loomproxy.core.hygiene.identity import identity_lines
@@ -19,6 +20,14 @@ _WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 _STATUS_NO_CONTENT: Final = 204
 _STATUS_FINAL_MIN: Final = 200
 _STATUS_UPGRADE_REQUIRED: Final = 426
+_DATE: Final = re.compile(rb"\n[Dd][Aa][Tt][Ee]:")
+_PHRASES: Final = {
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+}
+"""As RFC 9110 has them; Python before 3.13 has those of its predecessors."""
 
 
 def request_up(  # noqa: PLR0913 - one call per head, with all that a head depends on
@@ -85,11 +94,12 @@ def response_down(  # noqa: PLR0913 - one call per head, with all that a head de
     keep_alive: bool,
     framing: Framing,
     values: Values,
+    date: bytes = b"",
 ) -> bytes:
     """The whole response head for the client, blank line included, interim or final.
 
     `framing` is how the body will be sent: an HTTP/1.0 client gets CLOSE where the upstream sent
-    chunks.
+    chunks. A final response without Date gets `date` (RFC 9110 §6.6.1), unless that is b"".
     """
     content_less = head.status < _STATUS_FINAL_MIN or head.status == _STATUS_NO_CONTENT
     keeps_length = framing in (Framing.LENGTH, Framing.NONE) and not content_less
@@ -101,6 +111,9 @@ def response_down(  # noqa: PLR0913 - one call per head, with all that a head de
         (
             _connection_down(head, request, keep_alive=keep_alive),
             b"Transfer-Encoding: chunked\r\n" if framing is Framing.CHUNKED else b"",
+            b"Date: %b\r\n" % date
+            if date and head.status >= _STATUS_FINAL_MIN and not _DATE.search(b"\n" + passed)
+            else b"",
             b"%b: %b\r\n" % (policy.request_id_header, values.request_id)
             if policy.request_id_header and values.request_id
             else b"",
@@ -160,8 +173,7 @@ def local_response(
 
 def phrase(status: int) -> bytes:
     """The reason phrase of a registered status, else b""."""
-    """The reason phrase that goes with `status`; b"" for one without a name."""
     try:
-        return http.HTTPStatus(status).phrase.encode()
+        return _PHRASES.get(status) or http.HTTPStatus(status).phrase.encode()
     except ValueError:
         return b""

@@ -99,6 +99,17 @@ def test_a_body_that_ends_by_close_is_chunked_for_who_can_read_chunks() -> None:
     )
 
 
+def test_an_answer_without_date_is_dated_by_the_worlds_clock() -> None:
+    world = house()
+    world.date = b"Tue, 24 Nov 2026 03:00:00 GMT"
+    assert (
+        waiting(get(), world)
+        >> with_length(1)
+        << head_down(200, b"\r\nDate: Tue, 24 Nov 2026 03:00:00 GMT\r\n")
+        << ...
+    )
+
+
 def test_an_old_client_gets_chunks_as_a_body_that_ends_by_close() -> None:
     assert (
         waiting(get("/", "Connection: keep-alive", version="1.0"))

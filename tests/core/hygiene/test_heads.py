@@ -62,6 +62,7 @@ def down(
     framing: Framing | None = None,
     client: RequestHead | None = None,
     ops: HeaderOps | None = None,
+    date: bytes = b"",
 ) -> bytes:
     return response_down(
         head,
@@ -71,6 +72,7 @@ def down(
         keep_alive=keep_alive,
         framing=framing or head.framing,
         values=VALUES,
+        date=date,
     )
 
 
@@ -188,6 +190,25 @@ def test_the_client_learns_what_becomes_of_its_connection() -> None:
     assert b"Connection: keep-alive\r\n" in down(head, client=old)
 
 
+@pytest.mark.parametrize("line", ["Date: then", "date: then", "DATE: then"])
+def test_a_date_that_came_is_kept(line: str) -> None:
+    for lines in ([line], ["Server: x", line]):
+        sent = down(response(*lines, "Content-Length: 0"), date=b"now")
+        assert sent.lower().count(b"\r\ndate: ") == 1
+        assert b"now" not in sent
+
+
+def test_a_final_response_without_date_gets_one() -> None:
+    dateless = response("X-Date: then", "X: Date: then", "Content-Length: 0")
+    assert b"\r\nDate: now\r\n" in down(dateless, date=b"now")
+    assert b"\r\nDate" not in down(dateless)
+    assert b"\r\nDate" not in down(dateless, date=b"now", ops=HeaderOps(remove=(b"date",)))
+    named = response("Date: then", "Connection: date", "Content-Length: 0")
+    assert b"\r\nDate: now\r\n" in down(named, date=b"now")
+    early = response(start="HTTP/1.1 103 Early Hints")
+    assert down(early, date=b"now") == b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+
 def test_protocols_are_switched_and_required_in_one_hop() -> None:
     switched = response("Connection: Upgrade", "Upgrade: WebSocket", start="HTTP/1.1 101 X")
     lines = b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -273,4 +294,18 @@ def test_our_own_responses() -> None:
         204, content_type=b"text/plain", body=b"no", keep_alive=True, head_only=False
     )
     assert empty == b"HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n"
-    assert phrase(599) == b""
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (200, b"OK"),
+        (413, b"Content Too Large"),
+        (414, b"URI Too Long"),
+        (416, b"Range Not Satisfiable"),
+        (422, b"Unprocessable Content"),
+        (599, b""),
+    ],
+)
+def test_reason_phrases_are_those_of_rfc_9110(status: int, said: bytes) -> None:
+    assert phrase(status) == said
