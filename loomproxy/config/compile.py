@@ -11,6 +11,7 @@ from typing import Final
 
 from loomproxy.config.address import endpoint_address
 from loomproxy.config.check import check, route_name
+from loomproxy.config.kinds import UNIX_PEERS
 from loomproxy.config.model import (
     Config,
     Dynamic,
@@ -26,7 +27,7 @@ from loomproxy.config.problem import Problems
 from loomproxy.core import route as core
 from loomproxy.core.endpoint import EjectionPolicy, EndpointSpec
 from loomproxy.core.http1.limits import Limits
-from loomproxy.core.hygiene import ForwardPolicy, HeaderOps
+from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.pool import Balance, KeepaliveSpec, PoolSpec, ProbeSpec
 from loomproxy.core.snapshot import Snapshot
 
@@ -63,13 +64,15 @@ def compile_snapshot(config: Config, revision: int) -> Snapshot:
 
 
 def _policy(dynamic: Dynamic) -> ForwardPolicy:
-    forwarded = dynamic.forwarded
+    forwarded, peers = dynamic.forwarded, dynamic.trusted_proxies
     return ForwardPolicy(
         x_forwarded=forwarded.x_forwarded,
         forwarded=forwarded.rfc7239,
         via=forwarded.via.encode(),
         request_id_header=forwarded.request_id_header.encode(),
-        trusted=tuple(ipaddress.ip_network(network) for network in dynamic.trusted_proxies),
+        trusted=tuple(ipaddress.ip_network(peer) for peer in peers if peer != UNIX_PEERS),
+        trusts_unix=UNIX_PEERS in peers,
+        believe=Family(forwarded.believe),
     )
 
 

@@ -24,8 +24,17 @@ from loomproxy.config.key import (
 
 
 class Forwarded(Base, frozen=True):
-    """What upstreams are told about the client."""
+    """What upstreams are told about the client, and what is believed of trusted proxies."""
 
+    believe: Annotated[
+        Literal["x_forwarded", "rfc7239"],
+        group(
+            "What is believed of `trusted_proxies`: `x_forwarded`, X-Forwarded-For, -Proto, -Host "
+            "and -Port; `rfc7239`, Forwarded. Name what they all write, or drop, themselves. The "
+            "other family is dropped, whoever sends it; where it is sent on, it begins anew with "
+            "the peer's address."
+        ),
+    ] = "x_forwarded"
     x_forwarded: Annotated[
         bool,
         group("Send X-Forwarded-For, -Proto, -Host, -Port and X-Real-IP."),
@@ -361,9 +370,10 @@ class Dynamic(Base, frozen=True):
     """What is published to running workers, without dropping a request."""
 
     trusted_proxies: Annotated[
-        tuple[Annotated[str, text(kind="network")], ...],
+        tuple[Annotated[str, text(kind="trusted_peer")], ...],
         group(
-            "Networks of the proxies before us, who are believed when they say who the client is.",
+            "Networks of the proxies before us, who are believed when they say who the client is. "
+            "`unix`: whoever connects to a Unix socket. `forwarded.believe` says in which fields.",
             one_or_many=True,
         ),
     ] = ()

@@ -24,6 +24,8 @@ PATH_CHARS_MAX: Final = 2048
 VALUE_CHARS_MAX: Final = 8192
 BODY_CHARS_MAX: Final = 64 << 10
 
+UNIX_PEERS: Final = "unix"
+"""Among networks: whoever connects to a Unix socket."""
 HEADER_PLACEHOLDERS: Final = ("client_ip", "request_id", "host", "scheme", "path", "route")
 LOCATION_PLACEHOLDERS: Final = ("scheme", "host", "path", "query")
 
@@ -193,6 +195,10 @@ def _network(text: str) -> str:
     raise ValueError(f"has host bits set (its network is {network})")
 
 
+def _trusted_peer(text: str) -> str:
+    return text if text == UNIX_PEERS else _network(text)
+
+
 def _listen_address(text: str) -> str:
     return str(address.listen_address(text))
 
@@ -309,8 +315,10 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "authority": _AUTHORITY_KIND,
     "optional_authority": _optional(_AUTHORITY_KIND),
-    "network": Kind(
-        "an address or a network", "Write 10.0.0.0/8, 192.0.2.7 or fd00::/8.", _network
+    "trusted_peer": Kind(
+        f"an address, a network or {UNIX_PEERS}",
+        f"Write 10.0.0.0/8, 192.0.2.7 or fd00::/8; {UNIX_PEERS} for peers on Unix sockets.",
+        _trusted_peer,
     ),
     "listen_address": Kind("an address to listen on", _BIND, _listen_address),
     "admin_address": Kind("auto, or an address to listen on", _BIND, _admin_address),

@@ -12,7 +12,7 @@ from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Dynamic, Static
 from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec
 from loomproxy.core.http1.limits import Limits
-from loomproxy.core.hygiene import ForwardPolicy, HeaderOps
+from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.message import Framing, RequestHead
 from loomproxy.core.pool import Balance, KeepaliveSpec, PoolSpec, ProbeSpec
 from loomproxy.core.route import (
@@ -223,13 +223,27 @@ def test_a_connection_may_bring_what_any_route_allows() -> None:
 
 def test_what_upstreams_are_told() -> None:
     compiled = snapshot(
-        trusted_proxies=["10.0.0.0/8", "::1"],
-        forwarded={"x_forwarded": False, "rfc7239": True, "via": "", "request_id_header": "X-Id"},
+        trusted_proxies=["10.0.0.0/8", "unix", "::1"],
+        forwarded={
+            "believe": "rfc7239",
+            "x_forwarded": False,
+            "rfc7239": True,
+            "via": "",
+            "request_id_header": "X-Id",
+        },
     )
     networks = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1"))
     assert compiled.policy == ForwardPolicy(
-        x_forwarded=False, forwarded=True, via=b"", request_id_header=b"X-Id", trusted=networks
+        x_forwarded=False,
+        forwarded=True,
+        via=b"",
+        request_id_header=b"X-Id",
+        trusted=networks,
+        trusts_unix=True,
+        believe=Family.RFC7239,
     )
+    assert snapshot(trusted_proxies="unix").policy == ForwardPolicy(trusts_unix=True)
+    assert not snapshot(trusted_proxies="::1").policy.trusts_unix
 
 
 def test_the_house_answers_where_the_listener_says_so() -> None:

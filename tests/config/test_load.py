@@ -164,6 +164,7 @@ def test_a_problem_says_where_what_was_seen_what_was_expected_and_what_to_do() -
         ({"limits": {"body_bytes_max": 1.5}}, "limits.body_bytes_max", "1.5 is no size"),
         ({"limits": {"fields_max": 10**400}}, "limits.fields_max", "a huge number is above"),
         ({"limits": {"fields_max": "x\ny"}}, "limits.fields_max", "'x\\ny' is no whole number"),
+        ({"forwarded": {"believe": "both"}}, "forwarded.believe", "both is none of the words"),
         ({"trusted_proxies": {}}, "trusted_proxies", "a mapping is not a list"),
         ({"trusted_proxies": [None]}, "trusted_proxies[0]", "nothing is not text"),
         ({"trusted_proxies": ["x" * 99]}, "trusted_proxies[0]", "x" * 60 + "… is not a network"),

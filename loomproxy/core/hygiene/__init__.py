@@ -5,9 +5,10 @@ pattern; what we say ourselves is appended. Nothing is done per field. Which pat
 lines the operator wants added, depends on the forward policy, on the route's operations and on
 whether we trust the peer: that is compiled once into a *plan* and found again by identity.
 
-What never passes: hop-by-hop fields, those that Connection nominates, `Proxy` (CVE-2016-5385), and,
-unless the peer is trusted, everything by which a client could claim to be somebody else (Forwarded,
-X-Forwarded-*, X-Real-IP). Framing and Host are always written by us, once.
+What never passes: hop-by-hop fields, those that Connection nominates, `Proxy` (CVE-2016-5385), and
+everything by which a client could claim to be somebody else (Forwarded, X-Forwarded-*, X-Real-IP),
+but for the one family of these that a trusted peer is believed in. Framing and Host are always
+written by us, once.
 """
 
 from loomproxy.core.hygiene.heads import local_response, phrase, request_up, response_down
@@ -22,6 +23,7 @@ from loomproxy.core.hygiene.names import (
     trailers,
 )
 from loomproxy.core.hygiene.policy import (
+    Family,
     ForwardPolicy,
     HeaderOps,
     Network,
@@ -35,6 +37,7 @@ __all__ = [
     "IDENTITY",
     "OURS_ALONE",
     "SHADOWED",
+    "Family",
     "ForwardPolicy",
     "HeaderOps",
     "Network",

@@ -5,14 +5,20 @@ import re
 from typing import Final
 
 from loomproxy.core.hygiene.names import TOKEN, values_of
-from loomproxy.core.hygiene.policy import ForwardPolicy, Network, Peer, Values
+from loomproxy.core.hygiene.policy import Family, ForwardPolicy, Network, Peer, Values
 from loomproxy.core.message import RequestHead
 
-_HOPS_MAX: Final = 32  # of X-Forwarded-For, that are looked at: longer chains are made up
+_HOPS_MAX: Final = (
+    32  # of X-Forwarded-For or Forwarded, that are looked at: longer chains are made up
+)
 _REQUEST_ID: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _HOST_AND_PORT: Final = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
-_FORWARDED_FOR: Final = re.compile(rb"(?i:(?:^|[;,])[ \t]*for)=(\"[^\"]*\"|[^;, \t]*)")
+_PAIR: Final = re.compile(
+    rb"[ \t]*+([!#$%&'*+.^_`|~0-9A-Za-z-]++)"
+    rb"=(\"(?:[^\"\\]|\\.)*+\"|[^\"\\,; \t]++)[ \t]*+(?:;|$)"
+)
+_ELEMENT: Final = re.compile(rb"(?:%b)++" % _PAIR.pattern)
 _ADDRESS: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+|(.*)", re.DOTALL)
 
 
@@ -54,13 +60,30 @@ def client_ip(block: bytes, peer: Peer, policy: ForwardPolicy) -> bytes:
 
 
 def _hops(block: bytes, policy: ForwardPolicy) -> list[bytes]:
-    """For whom each proxy before us asked, the nearest last."""
-    if policy.forwarded:
-        said = b",".join(values_of(block, b"forwarded"))
-        if said:
-            return [hop.strip(b'"') for hop in _FORWARDED_FOR.findall(said)]
+    """For whom each proxy before us asked, the nearest last; only the believed family tells."""
+    if policy.believe is Family.RFC7239:
+        return _forwarded_hops(b",".join(values_of(block, b"forwarded")))
     said = b",".join(values_of(block, b"x-forwarded-for"))
     return [hop.strip(b" \t") for hop in said.split(b",")] if said else []
+
+
+def _forwarded_hops(said: bytes) -> list[bytes]:
+    """`for` of each element of Forwarded (RFC 7239 §4); b"" where it does not say so, once.
+
+    It is read from the right, as trust goes, so that no quote that a client left open reaches into
+    what the proxies after it said. What is no element is a part of one: a comma may be quoted.
+    """
+    hops: list[bytes] = []
+    rest = b""
+    for piece in reversed(said.rsplit(b",", _HOPS_MAX)):
+        rest = piece + b"," + rest if rest else piece.strip(b" \t")
+        if _ELEMENT.fullmatch(rest):
+            asked = [value for name, value in _PAIR.findall(rest) if name.lower() == b"for"]
+            hops.append(asked[0].strip(b'"') if len(asked) == 1 else b"")
+            rest = b""
+    if rest:
+        hops.append(b"")
+    return hops[::-1]
 
 
 def request_id(block: bytes, policy: ForwardPolicy, fresh: bytes) -> bytes:
@@ -73,27 +96,38 @@ def request_id(block: bytes, policy: ForwardPolicy, fresh: bytes) -> bytes:
 
 
 def identity_lines(head: RequestHead, peer: Peer, policy: ForwardPolicy, values: Values) -> bytes:
-    """Who asks, and what for, in the fields that the policy wants."""
-    scheme, authority, port = peer.scheme, head.authority, b"%d" % peer.local_port
+    """Who asks, and what for, in the fields that the policy wants.
+
+    What a trusted peer said in the believed family goes on; the other begins anew with this hop.
+    """
+    lines = _forwarded_line(head, peer, policy) if policy.forwarded else b""
+    return lines + _x_forwarded_lines(head, peer, policy, values) if policy.x_forwarded else lines
+
+
+def _forwarded_line(head: RequestHead, peer: Peer, policy: ForwardPolicy) -> bytes:
+    own = _forwarded(peer, head.authority)
+    if peer.trusted and policy.believe is Family.RFC7239:
+        own = _joined([*values_of(head.block, b"forwarded"), own])
+    return b"Forwarded: %b\r\n" % own
+
+
+def _x_forwarded_lines(
+    head: RequestHead, peer: Peer, policy: ForwardPolicy, values: Values
+) -> bytes:
+    scheme, authority = peer.scheme, head.authority
+    port = b"%d" % peer.local_port if peer.local_port else b""
     forwarded_for = peer.ip
-    forwarded = _forwarded(peer, authority) if policy.forwarded else b""
-    if peer.trusted:
+    if peer.trusted and policy.believe is Family.X_FORWARDED:
         scheme = _said(head.block, b"x-forwarded-proto", TOKEN, scheme).lower()
         port = _said(head.block, b"x-forwarded-port", _PORT, port)
         authority = _said(head.block, b"x-forwarded-host", _HOST_AND_PORT, authority)
         forwarded_for = _joined([*values_of(head.block, b"x-forwarded-for"), peer.ip])
-        if forwarded:
-            forwarded = _joined([*values_of(head.block, b"forwarded"), forwarded])
-    lines = b"Forwarded: %b\r\n" % forwarded if forwarded else b""
-    if not policy.x_forwarded:
-        return lines
-    return b"%b%b%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (
-        lines,
+    return b"%b%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n%b" % (
         b"X-Forwarded-For: %b\r\n" % forwarded_for if forwarded_for else b"",
         b"X-Real-IP: %b\r\n" % values.client_ip if values.client_ip else b"",
         scheme,
         authority,
-        port,
+        b"X-Forwarded-Port: %b\r\n" % port if port else b"",
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from loomproxy.core.hygiene.names import HOP_BY_HOP, IDENTITY, OURS_ALONE, cutter
-from loomproxy.core.hygiene.policy import ForwardPolicy, HeaderOps, Values
+from loomproxy.core.hygiene.policy import Family, ForwardPolicy, HeaderOps, Values
 
 _PLACEHOLDER: Final = re.compile(rb"\{(client_ip|request_id|host|scheme|path|route)\}")
 _PLANS_MAX: Final = 256  # routes times policies in use; all are forgotten when there are more
@@ -103,11 +103,14 @@ def _request_names(policy: ForwardPolicy, kind: str) -> tuple[set[bytes], tuple[
     names = {*OURS_ALONE, b"proxy", policy.request_id_header.lower()}
     if kind == FROM_ANYBODY:
         return names | IDENTITY, (b"x-forwarded-",)
+    if policy.believe is Family.RFC7239:
+        believed = {b"forwarded"}
+        written = believed if policy.forwarded else set()
+        return names | (IDENTITY - believed) | written, (b"x-forwarded-",)
+    names.add(b"forwarded")
     if policy.x_forwarded:
         names |= {b"x-forwarded-for", b"x-real-ip", b"x-forwarded-proto", b"x-forwarded-host"}
         names |= {b"x-forwarded-port"}
-    if policy.forwarded:
-        names.add(b"forwarded")
     return names, ()
 
 

@@ -1,5 +1,6 @@
 """What hygiene is told: by the operator, about the connection, and about one exchange."""
 
+import enum
 import ipaddress
 import re
 from typing import Final
@@ -17,20 +18,33 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
 
     ip: bytes  # b"" on a Unix socket
     port: int
-    trusted: bool  # may say who the client is: its address is in the policy's `trusted`
+    trusted: bool  # may say who the client is: the policy's `trusted` or `trusts_unix` says so
     scheme: bytes = b"http"
     local_port: int = 0  # 0: none, a Unix socket
     listener: str = ""
 
 
+class Family(enum.StrEnum):
+    """The two ways in which a proxy says for whom it asks."""
+
+    X_FORWARDED = "x_forwarded"  # X-Forwarded-* and X-Real-IP
+    RFC7239 = "rfc7239"  # Forwarded
+
+
 class ForwardPolicy(msgspec.Struct, frozen=True):
-    """What we tell upstreams about the client, and whom we believe."""
+    """What we tell upstreams about the client, and whom we believe.
+
+    Of a trusted peer one family is believed, the one it is known to write: of the other it may have
+    passed on what its client said.
+    """
 
     x_forwarded: bool = True  # X-Forwarded-For, -Proto, -Host, -Port and X-Real-IP
     forwarded: bool = False  # Forwarded (RFC 7239)
     via: bytes = b"loomproxy"  # our pseudonym in Via (RFC 9110 §7.6.3); b"": no Via
     request_id_header: bytes = b"X-Request-ID"  # b"": none
     trusted: tuple[Network, ...] = ()
+    trusts_unix: bool = False  # peers on Unix sockets are trusted
+    believe: Family = Family.X_FORWARDED
 
 
 class HeaderOps(msgspec.Struct, frozen=True):

@@ -5,12 +5,13 @@ from ipaddress import ip_network
 import pytest
 
 from loomproxy.core.hygiene.identity import client_ip, identity_lines, is_trusted, request_id
-from loomproxy.core.hygiene.policy import ForwardPolicy, Peer, Values
+from loomproxy.core.hygiene.policy import Family, ForwardPolicy, Peer, Values
 from loomproxy.core.message import Framing, RequestHead
 
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 POLICY = ForwardPolicy(trusted=NETWORKS)
 BALANCER = Peer(ip=b"10.0.0.1", port=1, trusted=True, local_port=80)
+LOCAL = Peer(ip=b"", port=0, trusted=True)
 STRANGER = Peer(ip=b"9.9.9.9", port=1, trusted=False, local_port=80)
 
 
@@ -63,12 +64,47 @@ def test_a_stranger_is_the_client_whatever_it_says() -> None:
     assert client_ip(b"X-Forwarded-For: 1.1.1.1\r\n", STRANGER, POLICY) == b"9.9.9.9"
 
 
-def test_forwarded_is_read_where_the_policy_speaks_it() -> None:
-    policy = ForwardPolicy(forwarded=True, trusted=NETWORKS)
-    said = b'Forwarded: for=6.6.6.6, For="[2001:db8::1]:80";proto=https, for=10.2.2.2\r\n'
-    assert client_ip(said, BALANCER, policy) == b"2001:db8::1"
-    assert client_ip(b"Forwarded: for=unknown\r\n", BALANCER, policy) == b"10.0.0.1"
-    assert client_ip(b"X-Forwarded-For: 1.1.1.1\r\n", BALANCER, policy) == b"1.1.1.1"
+@pytest.mark.parametrize(
+    ("said", "client"),
+    [
+        (b"", b"10.0.0.1"),
+        (
+            b'for=6.6.6.6, For="[2001:db8::1]:80";proto=https, for=10.2.2.2',
+            b"2001:db8::1",
+        ),
+        (b"for=6.6.6.6\r\nforwarded: for=1.1.1.1; by=_us ,", b"1.1.1.1"),
+        (b"for=unknown", b"10.0.0.1"),
+        (b"for=6.6.6.6, proto=https", b"10.0.0.1"),
+        (b"for=6.6.6.6, for=1.1.1.1;for=2.2.2.2", b"10.0.0.1"),
+        (b"for=6.6.6.6, nonsense", b"10.0.0.1"),
+        (b"6.6.6.6, for=10.2.2.2", b"10.2.2.2"),
+        (b'for=1.1.1.1;host="a, for=6.6.6.6"', b"1.1.1.1"),
+        (b'for=1.1.1.1;host="a\\", for=6.6.6.6"', b"1.1.1.1"),
+        (b'for=";, for=1.1.1.1;host="a"', b"1.1.1.1"),
+        (b"for=6.6.6.6" + b", for=10.2.2.2" * 100, b"10.2.2.2"),
+    ],
+)
+def test_forwarded_is_read_from_the_right_where_it_is_believed(said: bytes, client: bytes) -> None:
+    policy = ForwardPolicy(believe=Family.RFC7239, trusted=NETWORKS)
+    assert client_ip(b"Forwarded: " + said + b"\r\n", BALANCER, policy) == client
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_only_the_family_that_is_believed_says_who_the_client_is(writes: bool) -> None:
+    x = ForwardPolicy(x_forwarded=writes, forwarded=writes, trusted=NETWORKS)
+    rfc7239 = ForwardPolicy(
+        x_forwarded=writes, forwarded=writes, trusted=NETWORKS, believe=Family.RFC7239
+    )
+    forged, honest = b"Forwarded: for=6.6.6.6\r\n", b"X-Forwarded-For: 1.1.1.1\r\n"
+    assert client_ip(forged + honest, BALANCER, x) == b"1.1.1.1"
+    assert client_ip(forged, BALANCER, x) == b"10.0.0.1"
+    assert client_ip(forged + honest, BALANCER, rfc7239) == b"6.6.6.6"
+    assert client_ip(honest, BALANCER, rfc7239) == b"10.0.0.1"
+
+
+def test_a_trusted_peer_without_an_address_says_who_the_client_is() -> None:
+    assert client_ip(b"X-Forwarded-For: 6.6.6.6, 1.1.1.1\r\n", LOCAL, POLICY) == b"1.1.1.1"
+    assert client_ip(b"", LOCAL, POLICY) == b""
 
 
 def test_only_so_many_hops_are_looked_at() -> None:
@@ -119,6 +155,37 @@ def test_what_a_trusted_peer_said_goes_on() -> None:
     )
 
 
+def test_the_family_that_is_not_believed_begins_anew() -> None:
+    said = (
+        b"Forwarded: for=6.6.6.6;proto=ftp\r\nX-Forwarded-For: 1.1.1.1\r\n"
+        b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nX-Forwarded-Port: 443\r\n"
+    )
+    both = ForwardPolicy(forwarded=True)
+    assert identity_lines(head(said), BALANCER, both, Values(client_ip=b"1.1.1.1")) == (
+        b'Forwarded: for=10.0.0.1;host="a:80";proto=http\r\n'
+        b"X-Forwarded-For: 1.1.1.1, 10.0.0.1\r\nX-Real-IP: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
+        b"X-Forwarded-Host: b\r\nX-Forwarded-Port: 443\r\n"
+    )
+    other = ForwardPolicy(forwarded=True, believe=Family.RFC7239)
+    assert identity_lines(head(said), BALANCER, other, Values(client_ip=b"6.6.6.6")) == (
+        b'Forwarded: for=6.6.6.6;proto=ftp, for=10.0.0.1;host="a:80";proto=http\r\n'
+        b"X-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Proto: http\r\n"
+        b"X-Forwarded-Host: a:80\r\nX-Forwarded-Port: 80\r\n"
+    )
+
+
+def test_a_peer_on_a_unix_socket_adds_no_address_and_no_port() -> None:
+    said = b"X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
+    lines = (
+        b"X-Forwarded-For: 1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\n"
+        b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: a:80\r\n"
+    )
+    values = Values(client_ip=b"1.1.1.1")
+    assert identity_lines(head(said), LOCAL, POLICY, values) == lines
+    port = b"X-Forwarded-Port: 443\r\n"
+    assert identity_lines(head(said + port), LOCAL, POLICY, values) == lines + port
+
+
 def test_what_a_trusted_peer_said_badly_does_not() -> None:
     said = (
         b"X-Forwarded-Proto: a b\r\nX-Forwarded-Host: a/b\r\n"
@@ -136,7 +203,7 @@ def test_a_peer_without_address_is_not_invented() -> None:
 
 
 def test_forwarded_is_written_as_rfc_7239_wants() -> None:
-    policy = ForwardPolicy(x_forwarded=False, forwarded=True)
+    policy = ForwardPolicy(x_forwarded=False, forwarded=True, believe=Family.RFC7239)
     v6 = Peer(ip=b"2001:db8::1", port=1, trusted=False)
     assert identity_lines(head(), v6, policy, Values()) == (
         b'Forwarded: for="[2001:db8::1]";host="a:80";proto=http\r\n'

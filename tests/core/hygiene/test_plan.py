@@ -1,5 +1,7 @@
 """Plans are compiled once per policy, operations and kind of peer, and stay bounded."""
 
+import pytest
+
 from loomproxy.core.hygiene import plan as plans
 from loomproxy.core.hygiene.plan import (
     FROM_ANYBODY,
@@ -8,11 +10,11 @@ from loomproxy.core.hygiene.plan import (
     WITHOUT_LENGTH,
     plan_for,
 )
-from loomproxy.core.hygiene.policy import ForwardPolicy, HeaderOps, Values
+from loomproxy.core.hygiene.policy import Family, ForwardPolicy, HeaderOps, Values
 
 POLICY = ForwardPolicy()
 BLOCK = (
-    b"Host: a\r\nX-Forwarded-For: 1\r\nForwarded: for=1\r\n"
+    b"Host: a\r\nX-Forwarded-For: 1\r\nForwarded: for=1\r\nX-Real-IP: 1\r\n"
     b"X-Forwarded-Prefix: /\r\nProxy: x\r\nX: y\r\n"
 )
 
@@ -26,15 +28,23 @@ def test_a_plan_is_found_again_and_each_kind_has_its_own() -> None:
 
 def test_nobody_but_a_trusted_peer_says_who_the_client_is() -> None:
     assert plan_for(POLICY, None, FROM_ANYBODY).strip(BLOCK) == b"X: y\r\n"
-    assert (
-        plan_for(POLICY, None, FROM_TRUSTED).strip(BLOCK)
-        == b"Forwarded: for=1\r\nX-Forwarded-Prefix: /\r\nX: y\r\n"
-    )
-    silent = ForwardPolicy(x_forwarded=False, forwarded=True)
-    assert (
-        plan_for(silent, None, FROM_TRUSTED).strip(BLOCK)
-        == b"X-Forwarded-For: 1\r\nX-Forwarded-Prefix: /\r\nX: y\r\n"
-    )
+    assert plan_for(POLICY, None, FROM_TRUSTED).strip(BLOCK) == b"X-Forwarded-Prefix: /\r\nX: y\r\n"
+
+
+@pytest.mark.parametrize("writes_forwarded", [False, True])
+@pytest.mark.parametrize("writes_x", [False, True])
+def test_the_family_that_is_not_believed_passes_from_nobody(
+    writes_x: bool, writes_forwarded: bool
+) -> None:
+    def passed(believe: Family) -> bytes:
+        policy = ForwardPolicy(x_forwarded=writes_x, forwarded=writes_forwarded, believe=believe)
+        assert plan_for(policy, None, FROM_ANYBODY).strip(BLOCK) == b"X: y\r\n"
+        return plan_for(policy, None, FROM_TRUSTED).strip(BLOCK)
+
+    said = b"" if writes_x else b"X-Forwarded-For: 1\r\nX-Real-IP: 1\r\n"
+    assert passed(Family.X_FORWARDED) == said + b"X-Forwarded-Prefix: /\r\nX: y\r\n"
+    said = b"" if writes_forwarded else b"Forwarded: for=1\r\n"
+    assert passed(Family.RFC7239) == said + b"X: y\r\n"
 
 
 def test_a_length_is_cut_only_where_it_must_be() -> None:
