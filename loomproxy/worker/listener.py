@@ -47,7 +47,8 @@ class ListenerAt:
         self._draining = False
         self._told_full = False
         self._resuming: asyncio.Task[None] | None = None
-        self._port = 0 if sock.family == socket.AF_UNIX else int(sock.getsockname()[1])
+        self._unix = sock.family == socket.AF_UNIX
+        self._port = 0 if self._unix else int(sock.getsockname()[1])
         self.nobody = Peer(b"", 0, trusted=False, local_port=self._port, listener=listener.name)
 
     async def start(self) -> None:
@@ -149,12 +150,16 @@ class ListenerAt:
             downstream.reset()
 
     def peer_of(self, transport: asyncio.BaseTransport) -> Peer:
-        """Who is at the other end."""
+        """Who is at the other end, and whether the policy of now trusts it."""
+        policy = self.services.world.snapshot.policy
+        if self._unix:
+            trusted = policy.trusts_unix
+            return Peer(b"", 0, trusted, local_port=0, listener=self.listener.name)
         name = transport.get_extra_info("peername")
         if not isinstance(name, tuple):
             return self.nobody
         ip = name[0].encode()
-        trusted = is_trusted(ip, self.services.world.snapshot.policy.trusted)
+        trusted = is_trusted(ip, policy.trusted)
         return Peer(ip, name[1], trusted, local_port=self._port, listener=self.listener.name)
 
     def refused(self, peer: Peer, refusal: Refusal) -> None:

@@ -193,6 +193,44 @@ def test_a_trusted_proxy_before_us_is_believed(proxies, origin):
     assert loom.line("/x")["client_ip"] == "203.0.113.7"
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_client_cannot_say_through_a_trusted_proxy_who_it_is(proxies, origin, writes):
+    from tests.support.loom import pool, settings, to
+
+    loom = proxies.start(
+        settings(
+            pools={"app": pool(origin.url)},
+            routes=[to("app")],
+            trusted_proxies=["127.0.0.0/8"],
+            forwarded={"rfc7239": writes},
+        )
+    )
+    told = {"X-Forwarded-For": "203.0.113.7", "Forwarded": "for=6.6.6.6;proto=https"}
+    seen = loom.ask("/x", fields=told).json()
+    assert fields(seen, "x-real-ip") == ["203.0.113.7"]
+    own = [f'for=127.0.0.1;host="{fields(seen, "host")[0]}";proto=http']
+    assert fields(seen, "forwarded") == (own if writes else [])
+    assert loom.line("/x")["client_ip"] == "203.0.113.7"
+
+
+def test_a_peer_on_a_unix_socket_is_trusted_while_the_configuration_says_so(proxies, origin):
+    from tests.support.loom import pool, settings, to
+
+    config = settings(pools={"app": pool(origin.url)}, routes=[to("app")])
+    listeners = [{"name": "http", "address": "unix"}]
+    told = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+    loom = proxies.start(config | {"listeners": listeners, "trusted_proxies": "unix"})
+    seen = loom.ask("/trusted", fields=told).json()
+    assert fields(seen, "x-forwarded-for") == fields(seen, "x-real-ip") == ["203.0.113.7"]
+    assert fields(seen, "x-forwarded-proto") == ["https"]
+    assert fields(seen, "x-forwarded-port") == []
+    assert loom.line("/trusted")["client_ip"] == "203.0.113.7"
+    loom.reload(config)
+    seen = loom.ask("/stranger", fields=told).json()
+    assert fields(seen, "x-forwarded-for") == fields(seen, "x-real-ip") == []
+    assert fields(seen, "x-forwarded-proto") == ["http"]
+
+
 def test_each_request_has_an_id_that_client_upstream_and_log_share(stage: Stage):
     response = stage.ask()
     name = response.head.field("x-request-id")

@@ -1,17 +1,19 @@
 """Accepting on real sockets: bounds, pauses, and stopping without losing anybody."""
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 
 from loomproxy.config.model import Listener
+from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.worker import listener as module
 from loomproxy.worker.listener import ListenerAt
 from loomproxy.worker.services import Services
@@ -111,10 +113,13 @@ def test_more_connections_than_allowed_wait_in_the_kernel_for_their_turn() -> No
 
 
 def test_being_full_is_told_once_and_not_with_each_connection(
-    caplog: pytest.LogCaptureFixture,
+    said: Callable[[], str],
 ) -> None:
+    lines: list[str] = []
+
     def told() -> int:
-        return sum("listener full" in record.message for record in caplog.records)
+        lines.extend(said().splitlines())
+        return sum(' event="listener full" ' in line for line in lines)
 
     async def play() -> None:
         async with stage(connections_max=5) as it:
@@ -134,8 +139,7 @@ def test_being_full_is_told_once_and_not_with_each_connection(
                 await (await it.call()).ask()
             assert told() == 2
 
-    with caplog.at_level(logging.WARNING):
-        run(play)
+    run(play)
 
 
 def test_stopping_serves_everybody_whom_the_kernel_has_accepted() -> None:
@@ -176,7 +180,7 @@ def test_file_of_a_unix_socket_is_the_nodes(tmp_path: Path, how: str) -> None:
             caller = await it.call()
             assert (await caller.ask()).startswith(b"HTTP/1.1 200 ")
             (downstream,) = it.listener.connections
-            assert downstream.peer is it.listener.nobody
+            assert downstream.peer == it.listener.nobody
             if how == "pause":
                 caller.leave()
                 caller = await it.call()
@@ -217,7 +221,7 @@ def test_what_is_abandoned_is_reset() -> None:
 
 
 def test_lack_of_descriptors_is_survived(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
 ) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.01)
 
@@ -239,9 +243,8 @@ def test_lack_of_descriptors_is_survived(
             assert (await (await it.call()).ask()).startswith(b"HTTP/1.1 200 ")
             assert troubles == []
 
-    with caplog.at_level(logging.WARNING):
-        run(play)
-    assert "Too many open files" in caplog.text
+    run(play)
+    assert "Too many open files" in said()
 
 
 def test_many_that_leave_at_once_open_one_listener_only() -> None:
@@ -270,3 +273,29 @@ def test_many_that_leave_at_once_open_one_listener_only() -> None:
             assert opened == 2
 
     run_on_asyncio(play)
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_who_is_trusted_is_decided_by_the_policy_when_a_connection_comes(
+    tmp_path: Path, unix: bool
+) -> None:
+    async def play() -> None:
+        async with stage(path=tmp_path / "socket" if unix else None) as it:
+            await it.listener.start()
+            world, trusted = it.listener.services.world, []
+            networks = (ip_network("127.0.0.0/8"),)
+            for policy in (
+                ForwardPolicy(),
+                ForwardPolicy(trusts_unix=True),
+                ForwardPolicy(trusted=networks),
+            ):
+                world.snapshot = msgspec.structs.replace(world.snapshot, policy=policy)
+                caller = await it.call()
+                await caller.ask()
+                (here,) = it.listener.connections
+                trusted.append(here.peer.trusted)
+                caller.leave()
+                await it.listener.services.empty.wait()
+            assert trusted == ([False, True, False] if unix else [False, False, True])
+
+    run(play)
