@@ -1,6 +1,10 @@
 """Options of the whole test run."""
 
+from collections.abc import Callable
+
 import pytest
+
+from loomproxy import log
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,3 +15,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="source",
         help="run the end-to-end tests against the source tree or against dist/loomproxy.pyz",
     )
+
+
+@pytest.fixture
+def said(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """What the log of this process said since it was last asked; its rates begin anew."""
+    monkeypatch.setattr(log._LOG, "rates", log.Rates())
+
+    def read() -> str:
+        assert log._LOG.flush()
+        return capfd.readouterr().err
+
+    return read

@@ -24,13 +24,13 @@ from loomproxy.config.model import Config
 from loomproxy.core import health
 from loomproxy.core.child import ChildPolicy
 from loomproxy.core.units import Instant
+from loomproxy.log import log
 from loomproxy.node import status
 from loomproxy.node.admin import Admin, as_json
 from loomproxy.node.demo import Demo
 from loomproxy.node.group import Group, first_of
 from loomproxy.node.http import HttpServer, Reply
 from loomproxy.node.lifecycle import GateError, Gates, Shutdown
-from loomproxy.node.log import log
 from loomproxy.node.notify import Notifier
 from loomproxy.node.reload import Reloader, Report, Source, refusal
 from loomproxy.node.runtime import (

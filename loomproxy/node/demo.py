@@ -3,8 +3,8 @@
 import os
 from collections.abc import Mapping
 
+from loomproxy.log import log, relay
 from loomproxy.node.lifecycle import GateError, NotYetError
-from loomproxy.node.log import log
 from loomproxy.process import Exit, Process, clean_environment, own_argv, spawn
 
 _LISTENS = "listens"  # what it says when it can be asked
@@ -55,4 +55,4 @@ class Demo:
         if line == _LISTENS:
             self._listens = True
         else:
-            log("demo upstream said", level="warning", line=line)
+            relay(line, "demo upstream said")

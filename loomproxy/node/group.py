@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from loomproxy.node.log import log
+from loomproxy.log import log
 
 
 class Group:

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from loomproxy.node.log import log
+from loomproxy.log import log
 
 GATE_RETRY_S: Final = 0.2
 """How long to wait before a gate that was closed is asked again. Gates wait for local things."""

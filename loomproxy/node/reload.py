@@ -12,7 +12,7 @@ import msgspec
 
 from loomproxy.config.model import Config, Static
 from loomproxy.config.problem import Problem, Problems
-from loomproxy.node.log import log
+from loomproxy.log import log
 from loomproxy.node.supervisor import Supervisor
 
 Source = Callable[[], Config | Problems]

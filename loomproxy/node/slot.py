@@ -29,7 +29,7 @@ from loomproxy.channel import (
 from loomproxy.core.child import Child, ChildPolicy, Command, Event, State
 from loomproxy.core.tally import Tally
 from loomproxy.core.units import NEVER, Instant
-from loomproxy.node.log import log
+from loomproxy.log import is_line, log, relay
 from loomproxy.process import Exit, Process, spawn
 
 
@@ -210,7 +210,7 @@ class Slot:
             worker.channel.send(Drain(self._setting.drain_deadline_s))
 
     def _said(self, worker: Worker, line: str) -> None:
-        log("worker said", level="warning", slot=self.number, pid=worker.pid, line=line)
+        relay(line, "worker said", slot=self.number, pid=worker.pid)
 
     def _hear(self, worker: Worker, message: ToNode) -> None:
         """Keep what concerns the slot, and pass everything on."""
@@ -252,13 +252,14 @@ class Slot:
     def _gone(self, worker: Worker, end: Exit) -> None:
         """The worker has left in every sense."""
         expected = self.state is State.DRAINING and end.code == 0
+        last = next((line for line in reversed(end.lines) if not is_line(line)), "")
         log(
             "worker left",
             level="info" if expected else "error",
             slot=self.number,
             pid=worker.pid,
             reason=str(end),
-            said=end.lines[-1] if end.lines else "",
+            said=last,
         )
         self.worker = None
         self._retire(worker)

@@ -32,8 +32,8 @@ from loomproxy.channel import (
 from loomproxy.config.model import Config, Dynamic, Static
 from loomproxy.core.child import Event, State
 from loomproxy.core.tally import Tally, Totals
+from loomproxy.log import log
 from loomproxy.node.http import Reply
-from loomproxy.node.log import log
 from loomproxy.node.slot import Setting, Slot, Worker
 from loomproxy.node.sockets import Sockets
 

@@ -8,7 +8,6 @@ never asked while it is answering. What is sent in one turn leaves in one write 
 
 import asyncio
 import errno
-import logging
 from collections import deque
 from typing import Any, Final
 
@@ -20,11 +19,10 @@ from loomproxy.core.exchange import Exchange, Phase
 from loomproxy.core.http1.wire import Refusal
 from loomproxy.core.message import RequestHead
 from loomproxy.core.pool import Ticket
+from loomproxy.log import Traceback, log
 from loomproxy.worker.ports import Client
 from loomproxy.worker.services import Services
 from loomproxy.worker.upstream import Upstream
-
-LOG: Final = logging.getLogger("loomproxy.worker")
 
 OUR_OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Why a connection cannot be had to any endpoint, well as they may be: no descriptor, no memory."""
@@ -135,8 +133,9 @@ class Driver:
         self._busy = True
         try:
             self._turn()
-        except Exception:
-            LOG.exception("internal error in an exchange; its connection is closed")
+        except Exception as error:  # noqa: BLE001 - a bug of ours shall cost one client only
+            # Its connection is closed, and nothing else.
+            log("internal error in an exchange", level="error", traceback=Traceback(error))
             self._give_up()
         finally:
             self._busy = False
@@ -184,7 +183,7 @@ class Driver:
             self._up_waits = False
             return None
         if isinstance(thing, Refusal):
-            LOG.info("upstream refused endpoint=%s detail=%r", upstream.endpoint.name, thing.detail)
+            log("upstream refused", endpoint=upstream.endpoint.name, detail=thing.detail)
             return e.UpstreamGone(thing.fault)
         return thing
 
@@ -245,7 +244,7 @@ class Driver:
             if upstream.transport.is_closing():
                 raise ConnectionError("it was closed at once")
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be.
-            LOG.info("connect failed endpoint=%s error=%r", endpoint.name, str(error))
+            log("connect failed", endpoint=endpoint.name, error=str(error))
             self._opening = None
             ours = isinstance(error, OSError) and error.errno in OUR_OWN_LACK
             fault = faults.CONNECTION_UNAFFORDABLE if ours else faults.CONNECT_FAILED

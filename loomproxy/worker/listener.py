@@ -6,18 +6,16 @@ kernel has queued is taken first.
 """
 
 import asyncio
-import logging
 import socket
 from typing import Final
 
 from loomproxy.config.model import Listener
 from loomproxy.core.http1.wire import Refusal
 from loomproxy.core.hygiene import Peer, is_trusted
+from loomproxy.log import log
 from loomproxy.worker.downstream import Downstream
 from loomproxy.worker.ports import Teller
 from loomproxy.worker.services import Services
-
-LOG: Final = logging.getLogger("loomproxy.worker")
 
 ACCEPTS_AT_CLOSE_MAX: Final = 65_536
 """How many queued connections are taken when a listener closes; a backlog is never longer
@@ -79,10 +77,11 @@ class ListenerAt:
         server.close()
         if not self._told_full:
             self._told_full = True
-            LOG.warning(
-                "listener full listener=%s connections_max=%d",
-                self.listener.name,
-                self.listener.connections_max,
+            log(
+                "listener full",
+                level="warning",
+                listener=self.listener.name,
+                connections_max=self.listener.connections_max,
             )
 
     def _resume(self) -> None:
@@ -96,8 +95,11 @@ class ListenerAt:
         try:
             await self.start()
         except OSError as error:  # There is no descriptor free, most likely.
-            LOG.warning(
-                "listener cannot accept listener=%s error=%r", self.listener.name, str(error)
+            log(
+                "listener cannot accept",
+                level="warning",
+                listener=self.listener.name,
+                error=str(error),
             )
             self.services.loop.call_later(RETRY_S, self._resume)
 
@@ -164,10 +166,10 @@ class ListenerAt:
 
     def refused(self, peer: Peer, refusal: Refusal) -> None:
         """A client sent what cannot be read: a line for the operator, with what it was."""
-        LOG.info(
-            "request refused listener=%s client=%s fault=%s detail=%r",
-            self.listener.name,
-            peer.ip.decode(),
-            refusal.fault.name,
-            refusal.detail,
+        log(
+            "request refused",
+            listener=self.listener.name,
+            client=peer.ip.decode(),
+            fault=refusal.fault.name,
+            detail=refusal.detail,
         )

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -40,6 +38,7 @@ from loomproxy.core.event import Answered, DrainExpired
 from loomproxy.core.units import Instant
 from loomproxy.core.wheel import TICK_S
 from loomproxy.core.world import World
+from loomproxy.log import flush, hear_libraries, introduce, log
 from loomproxy.worker.accesslog import AccessLog
 from loomproxy.worker.clock import http_date, monotonic
 from loomproxy.worker.driver import wake
@@ -48,8 +47,6 @@ from loomproxy.worker.listener import ListenerAt
 from loomproxy.worker.probes import Probes
 from loomproxy.worker.services import Services
 from loomproxy.worker.status import pool_statuses
-
-LOG: Final = logging.getLogger("loomproxy.worker")
 
 FORCED_EXIT: Final = 3
 """Exit status of a worker whose node is gone."""
@@ -66,11 +63,7 @@ LAST_WORDS_S: Final = 1.0
 
 def run(fd: int) -> None:
     """Be a worker on the channel at descriptor `fd`; returns when it has drained."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="level=%(levelname)s logger=%(name)s %(message)s",
-    )
+    hear_libraries()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C goes to the whole group; the node decides.
@@ -121,6 +114,7 @@ class Worker:
         """Serve until drained."""
         self._channel = await worker_end(self._sock, self._hear, self._node_gone)
         start = await self._start
+        introduce(slot=start.slot, pid=os.getpid())
         self._config = start.config
         async with asyncio.TaskGroup() as group:
             services = self._set_up(start, group)
@@ -140,14 +134,17 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_S):
                     await self._told.wait()
+            flush()
             os._exit(0)
 
     def _set_up(self, start: Start, group: asyncio.TaskGroup) -> Services:
         config = start.config
         self._revision = start.revision
         world = World(compile_snapshot(config, start.revision))
-        log = config.static.access_log
-        self._access_log = AccessLog(log.path, line_for(log.format), self._log_trouble)
+        access_log = config.static.access_log
+        self._access_log = AccessLog(
+            access_log.path, line_for(access_log.format), self._log_trouble
+        )
         self._log_task = group.create_task(self._access_log.run())
         self._services = services = Services(world, group, self._access_log, self._ask_node)
         by_name = {listener.name: listener for listener in config.static.listeners}
@@ -174,7 +171,8 @@ class Worker:
         self._told.set()
         if self._leaving.is_set() and not why:
             return
-        LOG.error("the node is gone reason=%r", why or "closed")
+        log("the node is gone", level="error", reason=why or "closed")
+        flush()
         os._exit(FORCED_EXIT)
 
     def _publish(self, message: Publish) -> None:
@@ -250,7 +248,7 @@ class Worker:
         self._say(ServiceAsk(number, path))
 
     def _log_trouble(self, reason: str, lines_lost: int) -> None:
-        LOG.error("access log reason=%r lines_lost=%d", reason, lines_lost)
+        log("access log", level="error", reason=reason, access_lines_lost=lines_lost)
         self._say(AccessLogTrouble(reason, lines_lost))
 
     def _tick(self) -> None:

@@ -6,7 +6,6 @@ to decide (`Endpoint.probed`).
 """
 
 import asyncio
-import logging
 from typing import Final
 
 from loomproxy.core.endpoint import Address, Endpoint
@@ -14,9 +13,8 @@ from loomproxy.core.http1.wire import Limits, Refusal, ResponseWire
 from loomproxy.core.message import ResponseHead
 from loomproxy.core.pool import ProbeSpec
 from loomproxy.core.world import World
+from loomproxy.log import log
 from loomproxy.worker.services import Services
-
-LOG: Final = logging.getLogger("loomproxy.worker")
 
 _REQUEST: Final = (
     b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: loomproxy-probe\r\nConnection: close\r\n\r\n"
@@ -58,8 +56,8 @@ class Probes:
         while True:
             trouble = await _probe(endpoint.spec.address, endpoint.authority, spec)
             if endpoint.probed(not trouble, rise=spec.rise, fall=spec.fall):
-                state = "healthy" if endpoint.healthy else "unhealthy"
-                LOG.warning("endpoint %s endpoint=%s reason=%r", state, endpoint.name, trouble)
+                event = "endpoint healthy" if endpoint.healthy else "endpoint unhealthy"
+                log(event, level="warning", endpoint=endpoint.name, reason=trouble)
             await asyncio.sleep(spec.interval_s)  # noqa: TID251 - a cadence of its own
 
 

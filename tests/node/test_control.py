@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -199,12 +200,12 @@ def test_reload_that_needs_a_restart_says_which_keys() -> None:
     run(play)
 
 
-def test_signals_reload_and_reopen_logs(capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
+def test_signals_reload_and_reopen_logs(said: Callable[[], str]) -> None:
+    told: list[str] = []
 
     def reopened() -> bool:
-        said.append(capsys.readouterr().err)
-        return "".join(said).count("reason=reopened") == 2
+        told.append(said())
+        return "".join(told).count("reason=reopened") == 2
 
     async def play() -> None:
         async with stage(config()) as it:
@@ -277,7 +278,7 @@ def test_second_signal_does_not_wait() -> None:
 
 
 def test_worker_that_never_gets_ready_ends_the_start(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, said: Callable[[], str]
 ) -> None:
     obstacle = tmp_path / "obstacle"
     obstacle.touch()
@@ -287,9 +288,9 @@ def test_worker_that_never_gets_ready_ends_the_start(
         assert await it.left() == 1
 
     run(play)
-    said = capsys.readouterr().err
-    assert "startup gate 'workers' stayed closed" in said
-    assert 'line="the file is there"' in said
+    text = said()
+    assert "startup gate 'workers' stayed closed" in text
+    assert 'line="the file is there"' in text
 
 
 def test_leaving_while_starting_waits_for_nothing(tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_leaving_while_starting_waits_for_nothing(tmp_path: Path) -> None:
 
 
 def test_address_that_another_process_has_ends_the_start(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, said: Callable[[], str]
 ) -> None:
     async def play() -> None:
         with socket.socket() as other:
@@ -319,9 +320,9 @@ def test_address_that_another_process_has_ends_the_start(
             assert await it.left() == 1
 
     run(play)
-    said = capsys.readouterr().err
-    assert "listeners[0].address" in said
-    assert "Stop the process that listens there" in said
+    text = said()
+    assert "listeners[0].address" in text
+    assert "Stop the process that listens there" in text
 
 
 def test_worker_asks_for_pages_of_the_house_and_gets_no_others() -> None:
@@ -367,7 +368,7 @@ def test_status_tells_of_node_listeners_and_workers() -> None:
     run(play)
 
 
-def test_demo_upstream_runs_as_long_as_the_node(capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_upstream_runs_as_long_as_the_node(said: Callable[[], str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -387,11 +388,11 @@ def test_demo_upstream_runs_as_long_as_the_node(capsys: pytest.CaptureFixture[st
             await asyncio.open_connection(host, int(port))
 
     run(play)
-    assert "demo upstream left" not in capsys.readouterr().err
+    assert "demo upstream left" not in said()
 
 
 def test_demo_upstream_whose_address_is_taken_ends_the_start(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, said: Callable[[], str]
 ) -> None:
     async def play() -> None:
         with socket.socket() as other:
@@ -402,7 +403,7 @@ def test_demo_upstream_whose_address_is_taken_ends_the_start(
             assert await it.left() == 1
 
     run(play)
-    said = capsys.readouterr().err
-    assert "the demo upstream left: node.demo_upstream: " in said
-    assert "Stop the process that listens there" in said
-    assert "Traceback" not in said
+    text = said()
+    assert "the demo upstream left: node.demo_upstream: " in text
+    assert "Stop the process that listens there" in text
+    assert "Traceback" not in text

@@ -1,6 +1,7 @@
 """Actors live and end together."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_failure_of_one_stops_all_and_is_raised() -> None:
     asyncio.run(play())
 
 
-def test_failure_while_stopping_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failure_while_stopping_is_logged(said: Callable[[], str]) -> None:
     async def play() -> None:
         group = Group()
         asked = asyncio.Event()
@@ -67,10 +68,10 @@ def test_failure_while_stopping_is_logged(capsys: pytest.CaptureFixture[str]) ->
         assert await group.run() == "quick"
 
     asyncio.run(play())
-    assert 'task="bad loser"' in capsys.readouterr().err
+    assert 'task="bad loser"' in said()
 
 
-def test_short_tasks_fail_alone_and_end_with_the_group(capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_tasks_fail_alone_and_end_with_the_group(said: Callable[[], str]) -> None:
     async def play() -> None:
         group = Group()
         failed = group.spawn(_fail(), "short")
@@ -85,7 +86,7 @@ def test_short_tasks_fail_alone_and_end_with_the_group(capsys: pytest.CaptureFix
         assert left.cancelled()
 
     asyncio.run(play())
-    assert "it broke" in capsys.readouterr().err
+    assert "it broke" in said()
 
 
 def test_first_of_cancels_the_others_and_raises_what_the_first_raised() -> None:
