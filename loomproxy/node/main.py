@@ -9,14 +9,18 @@ import contextlib
 import random  # noqa: TID251 # the dice that are passed in come from somewhere
 import resource
 import signal
-import sys
+from typing import Final
 
 import uvloop
 
 from loomproxy.config.model import Config
+from loomproxy.log import hear_libraries, log, show
 from loomproxy.node.control import Launch, Node
 from loomproxy.node.reload import Source
 from loomproxy.process import environment
+
+DESCRIPTORS_BESIDES: Final = 64
+"""What a worker opens besides connections: sockets to listen on, logs, the channel, libraries."""
 
 
 def run(config: Config, source: Source, file: str) -> int:
@@ -24,8 +28,11 @@ def run(config: Config, source: Source, file: str) -> int:
 
     `source` reads the configuration anew for a reload; `file` is its name, for people.
     """
-    _raise_descriptors_max()
+    warning = descriptors_warning(config, _raise_descriptors_max())
+    if warning:
+        log("few descriptors", level="warning", reason=warning)
     dice = random.Random()  # noqa: S311 # jitter, not secrets
+    hear_libraries()
     launch = Launch(config, source, file, environment(), dice.random, _greet)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(launch))
@@ -41,11 +48,28 @@ async def _run(launch: Launch) -> int:
     return await node.run()
 
 
-def _raise_descriptors_max() -> None:
-    """Allow as many descriptors as we may have: each connection is one, and workers inherit it."""
+def _raise_descriptors_max() -> int:
+    """Allow as many descriptors as we may have, which workers inherit; return how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # what we have must do then
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def descriptors_warning(config: Config, descriptors_max: int) -> str:
+    """What to say when a worker cannot have all the connections that it is allowed, or "".
+
+    Each client is one descriptor, and one more while its request is at an endpoint.
+    """
+    connections = sum(each.connections_max for each in config.static.listeners)
+    needed = 2 * connections + DESCRIPTORS_BESIDES
+    if needed <= descriptors_max:
+        return ""
+    return (
+        f"a process may have {descriptors_max}, and a worker needs {needed} for the {connections} "
+        "connections that its listeners allow. Raise LimitNOFILE (ulimit -Hn), or lower "
+        "listeners[].connections_max."
+    )
 
 
 def _greet(node: Node) -> None:
@@ -56,9 +80,7 @@ def _greet(node: Node) -> None:
     lines += [f"  admin at    {node.admin_address}"]
     if node.config.static.node.demo_upstream and addresses:
         lines += ["", "Try:", *_things_to_try(addresses[0], node.admin_address)]
-    with contextlib.suppress(OSError):
-        sys.stderr.write("\n".join([*lines, "", ""]))
-        sys.stderr.flush()
+    show("\n".join([*lines, ""]))
 
 
 def _things_to_try(address: str, admin_address: str) -> list[str]:
