@@ -45,7 +45,8 @@ def test_killing_a_worker_under_load_fails_only_what_it_held(proxies, origin):
         score = load.finish()
     assert len(score.failed) + score.raced <= CALLERS, score
     assert score.turned_away == 0, "its socket outlived it"
-    assert all("Ended" in why for why in score.failed), score
+    # Cut before the answer or within it; never something that looks whole and is not.
+    assert all("Ended" in why or "complete=False" in why for why in score.failed), score
 
 
 def test_connections_that_waited_for_a_dead_worker_are_served_by_its_successor(proxies, origin):
