@@ -19,6 +19,7 @@ from loomproxy.config.load import parse
 from loomproxy.config.model import Config
 from loomproxy.worker.main import FORCED_EXIT
 from tests.shell.stage import run
+from tests.support.places import full_pipe
 
 ROOT = Path(__file__).parents[2]
 Said = TypeVar("Said", bound=ch.Message)
@@ -67,8 +68,9 @@ class Caller:
 class Stage:
     """A worker, its node's end of the channel, and an upstream."""
 
-    def __init__(self, config: Config, upstream: Upstream) -> None:
+    def __init__(self, config: Config, upstream: Upstream, stderr: int) -> None:
         self.config = config
+        self.stderr = stderr
         self.upstream = upstream
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.process: asyncio.subprocess.Process
@@ -85,7 +87,7 @@ class Stage:
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "loomproxy", "worker", "--channel", str(fds[0])),
             pass_fds=fds,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=self.stderr,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
@@ -153,11 +155,17 @@ def configured(port: int, log: str = "off", **more: Any) -> Config:
 
 
 @asynccontextmanager
-async def stage(*, started: bool = True, log: str = "off", **more: Any) -> AsyncIterator[Stage]:
+async def stage(
+    *,
+    started: bool = True,
+    log: str = "off",
+    stderr: int = asyncio.subprocess.PIPE,
+    **more: Any,
+) -> AsyncIterator[Stage]:
     upstream = Upstream()
     async with await asyncio.start_server(upstream.serve, "127.0.0.1", 0) as server:
         upstream.port = server.sockets[0].getsockname()[1]
-        it = Stage(configured(upstream.port, log, **more), upstream)
+        it = Stage(configured(upstream.port, log, **more), upstream, stderr)
         await it.spawn()
         try:
             if started:
@@ -369,3 +377,19 @@ def test_a_log_that_nobody_reads_does_not_keep_a_worker_from_leaving(tmp_path: P
         run(play)
     finally:
         os.close(reader)
+
+
+def test_a_stderr_that_nobody_reads_keeps_a_worker_from_nothing() -> None:
+    async def play(stderr: int) -> None:
+        async with stage(stderr=stderr) as it:
+            for _ in range(300):
+                bad = await it.call()
+                bad.writer.write(b"hello\r\n\r\n")
+                assert (await bad.answer())[0] == 400
+                bad.writer.close()
+            assert (await (await it.call()).asked())[0] == 200
+            it.say(ch.Drain(20.0))
+            await it.drained()
+
+    with full_pipe() as stderr:
+        run(lambda: play(stderr))

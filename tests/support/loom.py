@@ -75,7 +75,9 @@ class Loom:
         self._arguments = tuple(arguments)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, ready: bool = True, env: dict[str, str] | None = None) -> None:
+    def start(
+        self, *, ready: bool = True, env: dict[str, str] | None = None, stderr: int | None = None
+    ) -> None:
         """Start it, and wait until it says READY unless told not to."""
         variables = {
             **os.environ,
@@ -89,7 +91,7 @@ class Loom:
             (*self.command, *self._arguments),
             stdin=subprocess.DEVNULL,
             stdout=self._said,
-            stderr=self._said,
+            stderr=self._said if stderr is None else stderr,
             cwd=ROOT,
             env=variables,
         )

@@ -1,6 +1,7 @@
-"""Addresses with a character: free, refusing, and never answering."""
+"""Places with a character: addresses that are free or never answer, a pipe that takes nothing."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 
@@ -34,3 +35,18 @@ def ipv6_is_here() -> bool:
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def full_pipe() -> Iterator[int]:
+    """The writing end of a pipe that is full and that nobody reads."""
+    reading, writing = os.pipe()
+    filling = os.open(f"/proc/self/fd/{writing}", os.O_WRONLY | os.O_NONBLOCK)  # one of its own
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(filling, b"." * 4096)
+        yield writing
+    finally:
+        for fd in (reading, writing, filling):
+            os.close(fd)
