@@ -159,6 +159,7 @@ class Stats(Message, frozen=True):
     number: int
     revision: int
     pools: tuple[PoolStatus, ...]
+    tally: Tally | None = None  # fresher than the last pong's, for who asks right after a request
 
 
 class ServiceAsk(Message, frozen=True):

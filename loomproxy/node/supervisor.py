@@ -279,7 +279,7 @@ class Supervisor:
             case Published() | Refused():
                 self._hear_about_revision(slot, worker, message)
             case Stats():
-                self._stats[worker] = message
+                self._hear_stats(worker, message)
             case ServiceAsk():
                 self._hear_ask(slot, worker, message)
             case AccessLogTrouble():
@@ -292,6 +292,11 @@ class Supervisor:
                 )
             case _:
                 pass  # Drained: the worker leaves by itself, and its end is what counts.
+
+    def _hear_stats(self, worker: Worker, message: Stats) -> None:
+        self._stats[worker] = message
+        if message.tally is not None:
+            self.totals.heard(worker, message.tally)
 
     def _hear_about_revision(
         self, slot: Slot, worker: Worker, message: Published | Refused

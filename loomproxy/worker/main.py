@@ -229,7 +229,7 @@ class Worker:
         services = self._services
         if services is not None:
             pools = pool_statuses(services, services.now())
-            self._say(Stats(message.number, self._revision, pools))
+            self._say(Stats(message.number, self._revision, pools, services.tally))
 
     def _reopen(self, _message: ReopenLogs) -> None:
         if self._access_log is not None:

@@ -16,9 +16,9 @@ _HOST_AND_PORT: Final = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?:
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
 _PAIR: Final = re.compile(
     rb"[ \t]*+([!#$%&'*+.^_`|~0-9A-Za-z-]++)"
-    rb"=(\"(?:[^\"\\]|\\.)*+\"|[^\"\\,; \t]++)[ \t]*+(?:;|$)"
+    rb"=(\"(?:[^\"\\]|\\.)*\"|[^\"\\,; \t]++)[ \t]*+(?:;|$)"
 )
-_ELEMENT: Final = re.compile(rb"(?:%b)++" % _PAIR.pattern)
+_ELEMENT: Final = re.compile(rb"(?:%b)+" % _PAIR.pattern)
 _ADDRESS: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+|(.*)", re.DOTALL)
 
 
