@@ -1,6 +1,6 @@
 """Options of the whole test run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,6 +15,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="source",
         help="run the end-to-end tests against the source tree or against dist/loomproxy.pyz",
     )
+
+
+@pytest.fixture(autouse=True)
+def _lines_belong_to_their_test() -> Iterator[None]:
+    """What the log still has to write is captured with the test that said it."""
+    yield
+    log._LOG.flush()
 
 
 @pytest.fixture
