@@ -11,7 +11,7 @@ from typing import Final
 from loomproxy.config.address import endpoint_address, listen_address
 from loomproxy.config.model import Config, Dynamic, Pool, Route, Static
 from loomproxy.config.problem import Problem
-from loomproxy.config.walk import joined
+from loomproxy.config.walk import joined, shown
 
 ENDPOINTS_MAX: Final = 10_000
 """In a pool. Choosing among them costs time for each request."""
@@ -140,7 +140,7 @@ def _routes(dynamic: Dynamic, listeners: set[str]) -> Iterator[Problem]:
             "routes",
             "there are pools, but no route leads to them",
             "at least one route",
-            f"To send everything to one pool, add routes: [{{pool: {pool}}}].",
+            f"To send everything to one pool, add routes: [{{pool: {shown(pool)}}}].",
         )
     names = ((f"routes[{i}].name", route_name(route, i)) for i, route in enumerate(dynamic.routes))
     yield from _doubles(names, "name")
@@ -157,7 +157,7 @@ def _action(route: Route, dynamic: Dynamic, path: str) -> Iterator[Problem]:
         seen = f"it has {' and '.join(given)}" if given else "it says not what to do"
         yield Problem(path, seen, "one of pool, respond and redirect", "Write pool: NAME.")
     if route.pool and route.pool not in dynamic.pools:
-        known = ", ".join(sorted(dynamic.pools)) or "none yet"
+        known = ", ".join(map(shown, sorted(dynamic.pools))) or "none yet"
         seen = f"{route.pool} is no pool"
         yield Problem(f"{path}.pool", seen, f"one of pools ({known})", "Add it, or mend the name.")
     if given and route.pool is None:
