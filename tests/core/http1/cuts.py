@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from loomproxy.core.http1.limits import Limits, Refusal
+from loomproxy.core.http1.limits import CHUNK_LINE_BYTES_MAX, Limits, Refusal
 from loomproxy.core.http1.wire import RequestWire, ResponseWire
-from loomproxy.core.message import RequestHead, RequestPart, ResponseHead, ResponsePart
+from loomproxy.core.message import Framing, RequestHead, RequestPart, ResponseHead, ResponsePart
 
 Seen = list[object]
 """Heads, ("body", payload), ("end", trailers) and ("refused", fault name), in order."""
@@ -20,12 +20,14 @@ def cuts(data: bytes) -> Iterator[list[bytes]]:
 
 def requests(pieces: list[bytes], limits: Limits | None = None, *, eof: bool = True) -> Seen:
     """What a client that sends these pieces (and pipelines) is understood to say."""
-    wire = RequestWire(limits or Limits())
+    limits = limits or Limits()
+    wire = RequestWire(limits)
     seen: Seen = []
     for piece in [*pieces, b""] if eof else pieces:
         wire.receive(piece)
         while _drain(wire, seen) and _over(seen):
             wire.next_message()
+        assert wire.buffered <= _held_bytes_max(limits)
     return seen
 
 
@@ -33,23 +35,32 @@ def responses(
     pieces: list[bytes], method: bytes = b"GET", limits: Limits | None = None, *, eof: bool = True
 ) -> Seen:
     """What an upstream that sends these pieces is understood to answer, with what follows it."""
-    wire = ResponseWire(limits or Limits())
+    limits = limits or Limits()
+    wire = ResponseWire(limits)
     wire.expect(method)
     seen: Seen = []
     for piece in [*pieces, b""] if eof else pieces:
         wire.receive(piece)
         _drain(wire, seen)
+        assert _over(seen) or wire.buffered <= _held_bytes_max(limits)
     rest = wire.take_rest()
     return [*seen, ("rest", rest)] if rest else seen
 
 
+def _held_bytes_max(limits: Limits) -> int:
+    """Bytes that a wire may hold of a message after all was taken that could be."""
+    return max(limits.head_bytes_max, CHUNK_LINE_BYTES_MAX + 2)
+
+
 def _over(seen: Seen) -> bool:
-    """Whether the last thing seen ends a request."""
+    """Whether the last thing seen ends a message, or its HTTP."""
     if not seen:
         return False
     last = seen[-1]
     if isinstance(last, RequestHead):
         return not last.has_body
+    if isinstance(last, ResponseHead):
+        return not last.is_interim and last.framing in (Framing.NONE, Framing.TUNNEL)
     return isinstance(last, tuple) and last[0] == "end"
 
 
