@@ -1,6 +1,6 @@
 # Sourced by the scripts beside it: makes `.venv` hold exactly what a lock file names.
 #
-# On a Debian machine with a python3 of 3.11 or later and nothing else, `bootstrap runtime` (or `dev`, `load`) ends with a
+# On a Debian machine with a python3 of 3.11 or later and nothing else, `bootstrap runtime` (or `dev`, `load`, `fuzz`) ends with a
 # working `.venv`, or with a message that says what to do. When there is nothing to do it costs two file comparisons.
 # Everything it says goes to standard error, so that the output of the command it prepares stays clean.
 #
@@ -110,7 +110,7 @@ install() {
   done
 }
 
-# bootstrap LOCK... makes `.venv` hold these lock files (runtime, dev, load), in this order.
+# bootstrap LOCK... makes `.venv` hold these lock files (runtime, dev, load, fuzz), in this order.
 bootstrap() {
   local lock wanted=0
   for lock in "$@"; do

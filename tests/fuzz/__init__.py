@@ -1,0 +1,1 @@
+"""Checks that take any bytes: the suite gives them the corpus, `scripts/fuzz` invents more."""
