@@ -209,9 +209,10 @@ _BODIES = st.one_of(
 )
 _HOSTS = st.sampled_from(["Host: a\r\n"] * 16 + [""])
 _FRAMES = st.sampled_from(
-    [""] * 3
-    + ["Content-Length: 5\r\n", "Content-Length: 1\r\n"]
-    + ["Transfer-Encoding: chunked\r\n"] * 2
+    [""] * 8
+    + ["Content-Length: 5\r\n", "Content-Length: 1\r\n", "CONTENT-LENGTH: 5\r\n"] * 2
+    + ["Transfer-Encoding: chunked\r\n", "transfer-encoding: chunked\r\n"] * 3
+    + ["Transfer-Encoding: Chunked\r\n", "TRANSFER-ENCODING: CHUNKED\r\n"]
 )
 
 
@@ -226,6 +227,24 @@ REQUESTS = st.builds(
 """A request; now and then with something behind it."""
 RESPONSES = st.builds("{}{}{}\r\n{}".format, _STATUS_LINES, _FRAMES, _FIELDS, _BODIES).map(_bytes)
 """A response; now and then with something behind it."""
+_USUAL_FIELDS = st.lists(_USUAL_LINES, max_size=3).map("".join)
+USUAL_REQUESTS = st.builds(
+    "{} {} HTTP/1.1\r\n{}Host: a\r\n{}\r\n".format,
+    st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "A"]),
+    TARGETS,
+    _FRAMES,
+    _USUAL_FIELDS,
+).map(_bytes)
+"""A request head such as the lane is there for, if nothing came twice."""
+USUAL_RESPONSES = st.builds(
+    "HTTP/1.{} {}{}\r\n{}{}\r\n".format,
+    st.sampled_from("01111"),
+    st.sampled_from(["200", "204", "304", "101", "103", "599"]),
+    st.sampled_from([" OK", "", " ", " a\tb é"]),
+    _FRAMES,
+    _USUAL_FIELDS,
+).map(_bytes)
+"""A response head such as the lane is there for, if nothing came twice."""
 
 
 def mutated(cases: list[bytes]) -> st.SearchStrategy[bytes]:

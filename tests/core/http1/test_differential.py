@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.http1.cuts import cuts, requests, responses
-from tests.core.http1.grammar import CHUNKED, REQUESTS, RESPONSES, mutated
+from tests.core.http1.grammar import (
+    CHUNKED,
+    REQUESTS,
+    RESPONSES,
+    USUAL_REQUESTS,
+    USUAL_RESPONSES,
+    mutated,
+)
 from tests.core.http1.heard import alike, heard_requests, heard_response
 from tests.core.http1.test_corpus import REQUESTS as REQUEST_CASES
 from tests.core.http1.test_corpus import RESPONSES as RESPONSE_CASES
@@ -69,13 +76,13 @@ def test_bodies_in_chunks_end_for_h11_where_they_end_for_us(text: str) -> None:
     responses_are_read_alike(CHUNKED_HEADS["response"] + body, b"GET")
 
 
-@settings(max_examples=150)
-@given(st.one_of(REQUESTS, REQUESTS, near(REQUEST_CASES)))
+@settings(max_examples=200)
+@given(st.one_of(USUAL_REQUESTS, USUAL_REQUESTS, REQUESTS, near(REQUEST_CASES)))
 def test_the_lane_reads_a_request_as_the_slow_way_and_h11_do(data: bytes) -> None:
     lane_request(data)
 
 
-@settings(max_examples=150)
-@given(st.one_of(RESPONSES, RESPONSES, near(RESPONSE_CASES)))
+@settings(max_examples=200)
+@given(st.one_of(USUAL_RESPONSES, USUAL_RESPONSES, RESPONSES, near(RESPONSE_CASES)))
 def test_the_lane_reads_a_response_as_the_slow_way_and_h11_do(data: bytes) -> None:
     lane_response(data)
