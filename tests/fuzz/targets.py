@@ -4,9 +4,11 @@ import itertools
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, Final, NamedTuple
 
 from tests.fuzz.config import SUFFIXES, config_load
+from tests.fuzz.exchange import exchange
 from tests.fuzz.framing import frames, framing
 from tests.fuzz.identity import identity
 from tests.fuzz.lane import lane_request, lane_response
@@ -98,6 +100,12 @@ def _configs() -> Iterator[bytes]:
     yield b"\x01" + b"[" * 40
 
 
+def _worlds() -> Iterator[bytes]:
+    dice = Random(1)
+    for number in range(40):
+        yield bytes((number,)) + dice.randbytes(200)
+
+
 TARGETS: Final[dict[str, Target]] = {
     "lane_request": Target(lane_request, _heads, _WORDS["heads"]),
     "lane_response": Target(lane_response, _heads, _WORDS["heads"]),
@@ -106,6 +114,7 @@ TARGETS: Final[dict[str, Target]] = {
     "framing": Target(framing, _bodies, _WORDS["chunks"]),
     "config_load": Target(config_load, _configs, _WORDS["config"]),
     "identity": Target(identity, _identities, _WORDS["identity"]),
+    "exchange": Target(exchange, _worlds, []),
     "frames": Target(frames, _frames, []),
 }
 """Every target by its name."""

@@ -56,9 +56,10 @@ class Sim:
         quiet: bool = False,
         worst: tuple[int, str] | None = None,
         rows: set[tuple[str, type]] | None = None,
+        dice: Random | None = None,
     ) -> None:
         self.seed = seed
-        self.dice = Random(seed)
+        self.dice = Random(seed) if dice is None else dice
         self.slowness = Random(seed)  # Dice of its own: what was thrown before stays as it was.
         self.exchange_class = exchange_class
         self.quiet = quiet
