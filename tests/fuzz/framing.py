@@ -20,7 +20,6 @@ def framing(given: bytes) -> None:
     _, limits, pieces, data = Knobs.read(given)
     whole = requests([_CHUNKED + data], limits)
     assert requests([_CHUNKED, *pieces], limits) == whole
-    assert requests([_CHUNKED, *(data[i : i + 1] for i in range(len(data)))], limits) == whole
     alike(whole, heard_requests(_CHUNKED + data))
     _written_again(whole, limits)
 
@@ -44,7 +43,7 @@ def frames(given: bytes) -> None:
     """Frames come out as a simple reading of the whole has them, and no more is held."""
     _, _, pieces, data = Knobs.read(given)
     wanted, error = _simply(data)
-    for some in ([data], pieces, [data[i : i + 1] for i in range(len(data))]):
+    for some in ([data], pieces):
         reader = Frames(_FRAME_BYTES_MAX)
         got: list[bytes] = []
         refused = False

@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CORPUS: Final = ROOT / "tests" / "corpus"
 FOUND: Final = Path(__file__).parent / "found"
 _WORDS: Final = tomllib.loads((Path(__file__).parent / "words.toml").read_text())
-_KNOBS: Final = (b"\x00\x40\x80\xc0", b"\x01\x10\x11\xf0", b"\x14\x00\x00\x20")
+_KNOBS: Final = (b"\x80\x00\x00\x00", b"\x01\x10\x11\xf0", b"\x14\x00\x40\x20", b"\x8d\x00\x00\x00")
 
 
 class Target(NamedTuple):
