@@ -4,6 +4,7 @@ Each value alone was checked by the loader. Blanks, which stand for what could n
 passed over.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -11,10 +12,13 @@ from typing import Final
 from loomproxy.config.address import endpoint_address, listen_address
 from loomproxy.config.model import Config, Dynamic, Pool, Route, Static
 from loomproxy.config.problem import Problem
-from loomproxy.config.walk import joined, shown
+from loomproxy.config.walk import PROBLEMS_MAX, joined, shown
 
 ENDPOINTS_MAX: Final = 10_000
 """In a pool. Choosing among them costs time for each request."""
+
+NAMES_SHOWN_MAX: Final = 20
+"""In one problem. With thousands of pools, thousands of problems would list them all each."""
 
 _ANY_HOSTS: Final = ("0.0.0.0", "[::]")  # noqa: S104 -- to compare with; nothing is bound here
 _ACTIONS: Final = ("pool", "respond", "redirect")
@@ -22,14 +26,15 @@ _PATHS: Final = ("path", "path_prefix", "path_regex")
 
 
 def check(config: Config) -> list[Problem]:
-    """Every problem between values, in the order of the model."""
+    """The problems between values, in the order of the model; at most PROBLEMS_MAX."""
     static, dynamic = config.static, config.dynamic
-    return [
-        *_static(static),
-        *_pools(dynamic),
-        *_limits(dynamic),
-        *_routes(dynamic, {listener.name for listener in static.listeners}),
-    ]
+    problems = itertools.chain(
+        _static(static),
+        _pools(dynamic),
+        _limits(dynamic),
+        _routes(dynamic, {listener.name for listener in static.listeners}),
+    )
+    return list(itertools.islice(problems, PROBLEMS_MAX))
 
 
 def route_name(route: Route, place: int) -> str:
@@ -157,9 +162,8 @@ def _action(route: Route, dynamic: Dynamic, path: str) -> Iterator[Problem]:
         seen = f"it has {' and '.join(given)}" if given else "it says not what to do"
         yield Problem(path, seen, "one of pool, respond and redirect", "Write pool: NAME.")
     if route.pool and route.pool not in dynamic.pools:
-        known = ", ".join(map(shown, sorted(dynamic.pools))) or "none yet"
-        seen = f"{route.pool} is no pool"
-        yield Problem(f"{path}.pool", seen, f"one of pools ({known})", "Add it, or mend the name.")
+        seen, expected = f"{route.pool} is no pool", f"one of pools ({_listed(dynamic.pools)})"
+        yield Problem(f"{path}.pool", seen, expected, "Add it, or mend the name.")
     if given and route.pool is None:
         yield from _useless(route, given[0], path)
     if route.respond is not None:
@@ -202,9 +206,16 @@ def _match(route: Route, listeners: set[str], path: str) -> Iterator[Problem]:
         )
     for index, name in enumerate(match.listeners):
         if name and name not in listeners:
-            known = ", ".join(sorted(listeners)) or "none yet"
             where, seen = f"{path}.match.listeners[{index}]", f"{name} is no listener"
-            yield Problem(where, seen, f"one of listeners ({known})", "Add it, or mend the name.")
+            expected = f"one of listeners ({_listed(listeners)})"
+            yield Problem(where, seen, expected, "Add it, or mend the name.")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names that there are, for a problem; of many the first ones."""
+    first = sorted(names)[: NAMES_SHOWN_MAX + 1]
+    known = ", ".join(map(shown, first[:NAMES_SHOWN_MAX])) or "none yet"
+    return f"{known}, …" if len(first) > NAMES_SHOWN_MAX else known
 
 
 def _rewrite(route: Route, path: str) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from loomproxy.config.problem import Problem, Problems
 from loomproxy.config.reference import FILE_BYTES_MAX, Sources
 from loomproxy.config.shape import keys_of
 from loomproxy.config.text import TEXT_CHARS_MAX, Tree, UnreadableError, tree_of
-from loomproxy.config.walk import Walk
+from loomproxy.config.walk import PROBLEMS_MAX, Walk
 
 QUICK_POOL: Final = "app"
 QUICK_LISTENER: Final = "public"
@@ -104,7 +104,7 @@ def _config(tree: Tree, sources: Sources, problems: list[Problem]) -> Config | P
     told = {problem.path for problem in found}
     # A place that was blanked is not complained of twice.
     found += [problem for problem in check(config) if problem.path not in told]
-    return Problems(tuple(found)) if found else config
+    return Problems(tuple(found[:PROBLEMS_MAX])) if found else config
 
 
 def _sources(file: str, environ: Mapping[str, str] | None) -> Sources:

@@ -57,6 +57,12 @@ _WHOLE: Final = re.compile(rf"[-+]?[0-9]{{1,{DIGITS_MAX}}}")
 _REAL: Final = re.compile(
     r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"
 )
+# The time that tomllib takes for one key grows with the square of its parts.
+_DEEP_KEY: Final = re.compile(
+    r"(?:^|[\[{,])[ \t]*"
+    rf"""(?:(?:[0-9A-Za-z_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEPTH_MAX}}}""",
+    re.MULTILINE,
+)
 _PLAIN_TAGS: Final = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
 _MERGE: Final = "<<"
 
@@ -132,6 +138,8 @@ def _json(text: str, file: str, problems: list[Problem]) -> object:
 
 
 def _toml(text: str, file: str, _problems: list[Problem]) -> object:
+    if _DEEP_KEY.search(text):
+        raise _too_deep(file)
     try:
         return _bounded(tomllib.loads(text), file)
     except tomllib.TOMLDecodeError as error:
@@ -153,8 +161,12 @@ def _bounded(tree: object, file: str) -> object:
         level = [item for value in level for item in _items(value)]
         if not level:
             return tree
+    raise _too_deep(file)
+
+
+def _too_deep(where: str) -> UnreadableError:
     seen = f"it is nested more than {DEPTH_MAX} levels deep"
-    raise _unreadable(file, seen, "fewer levels", "Look for a stray bracket.")
+    return _unreadable(where, seen, "fewer levels", "Look for a stray bracket.")
 
 
 def _items(value: object) -> Iterable[object]:
@@ -194,9 +206,7 @@ def _check_depth(text: str, file: str) -> None:
             depth -= 1
         if depth > DEPTH_MAX:
             assert event.start_mark is not None, "an event comes from a place"
-            where = _place(file, event.start_mark)
-            seen = f"it is nested more than {DEPTH_MAX} levels deep"
-            raise _unreadable(where, seen, "fewer levels", "Look for a stray bracket.")
+            raise _too_deep(_place(file, event.start_mark))
 
 
 class _Yaml:

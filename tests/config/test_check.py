@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from loomproxy.config.check import NAMES_SHOWN_MAX
 from loomproxy.config.load import parse
 from loomproxy.config.problem import Problems
+from loomproxy.config.walk import PROBLEMS_MAX
 
 BASE = {
     "listeners": [{"name": "public", "address": ":8080"}],
@@ -20,6 +22,19 @@ def problems(**tree: Any) -> list[tuple[str, str]]:
     if isinstance(result, Problems):
         return [(problem.path, problem.seen) for problem in result.items]
     return []
+
+
+def test_with_many_pools_a_problem_names_the_first() -> None:
+    pools = {f"p{n:02}": {"endpoints": ["http://a:1"]} for n in range(NAMES_SHOWN_MAX + 1)}
+    result = parse(json.dumps({**BASE, "pools": pools}), "a.json", {})
+    assert isinstance(result, Problems)
+    assert result.items[0].expected.startswith("one of pools (p00, p01, ")
+    assert result.items[0].expected.endswith(", p19, …)")
+
+
+def test_more_problems_than_anybody_reads_are_not_told() -> None:
+    routes = [{"pool": f"p{n}"} for n in range(PROBLEMS_MAX + 5)]
+    assert len(problems(routes=routes)) == PROBLEMS_MAX
 
 
 def listeners(*addresses: str) -> dict[str, Any]:

@@ -129,6 +129,8 @@ def test_bad_syntax_is_told_with_line_and_column(text: str, file: str, where: st
         ("[" * 100_000, "a.yaml", "nest"),
         ("[" * 100_000, "a.json", "nested too deeply"),
         ("a = " + "[" * 100_000, "a.toml", "nested too deeply"),
+        (".".join(["a", "'b'", '"c"', " d "] * 9) + "=1", "a.toml", "more than 32 levels"),
+        ("x = {y = 1, a" + ".a" * 200_000 + "=1}", "a.toml", "more than 32 levels"),
         ("a = " + "[" * 40 + "]" * 40, "a.toml", f"more than {DEPTH_MAX} levels"),
         ('{"a":' * 40 + "1" + "}" * 40, "a.json", f"more than {DEPTH_MAX} levels"),
         ('{"a": ' + "1" * 5000 + "}", "a.json", "too long"),

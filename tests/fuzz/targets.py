@@ -50,7 +50,12 @@ def found(name: str) -> Iterator[tuple[str, bytes]]:
     path = FOUND / f"{name}.toml"
     if path.exists():
         for case in tomllib.loads(path.read_text())["case"]:
-            yield case["name"], case["bytes"].encode("latin-1") * case.get("times", 1)
+            parts = (
+                case.get("begins", ""),
+                case["bytes"] * case.get("times", 1),
+                case.get("ends", ""),
+            )
+            yield case["name"], "".join(parts).encode("latin-1")
 
 
 def _heads() -> Iterator[bytes]:
