@@ -40,7 +40,7 @@ def test_a_target_holds_for_all_that_it_begins_with(name: str) -> None:
 
 
 @BY_NAME
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_a_target_holds_near_what_it_begins_with(name: str, data: st.DataObject) -> None:
     target = TARGETS[name]
