@@ -142,7 +142,6 @@ def _length(picked: dict[bytes, bytes], limits: Limits) -> tuple[Framing, int] |
     coding = picked.get(b"transfer-encoding")
     if digits is None:
         assert coding is not None
-        # h11 turns any other letter case into this one: then the block would not be the same.
         return (_CHUNKED, 0) if coding == b"chunked" else None
     if coding is not None or not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX:
         return None

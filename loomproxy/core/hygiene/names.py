@@ -95,7 +95,7 @@ def _nominations(connection: bytes) -> tuple[bool, bool, bool, tuple[bytes, ...]
 
 def without(block: bytes, names: tuple[bytes, ...]) -> bytes:
     """`block` without the fields `names` (lower case)."""
-    gone = frozenset(names)  # A client may name as many as its head has room for.
+    gone = frozenset(names)
     lines = block.splitlines(keepends=True)
     return b"".join([line for line in lines if line[: line.index(b":")].lower() not in gone])
 
