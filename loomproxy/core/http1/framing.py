@@ -1,4 +1,4 @@
-"""Where a message body ends: by length, by chunks, by the sender's close.
+"""Where a message body ends: by chunks, or by the sender's close. By length, the wire counts.
 
 A *body* is fed the connection's bytes and a position in them, and answers with a `Taken`: the
 payload found, the position behind it, and whether that was all. It keeps no bytes of its own. A
@@ -72,32 +72,6 @@ class Body(Protocol):
 
     def take_eof(self) -> bool:
         """Whether the sender's close is a proper end of this body."""
-
-
-class LengthBody:
-    """A body of `length` bytes, more than 0."""
-
-    __slots__ = ("_missing",)
-
-    def __init__(self, length: int) -> None:
-        assert length > 0
-        self._missing = length
-
-    def take(self, data: bytes, at: int) -> Taken | None:
-        """All that is there, up to the end of the body."""
-        have = len(data) - at
-        if not have:
-            return None
-        if have <= self._missing:
-            self._missing -= have
-            return Taken(data[at:] if at else data, at + have, ended=not self._missing)
-        end = at + self._missing
-        self._missing = 0
-        return Taken(data[at:end], end, ended=True)
-
-    def take_eof(self) -> bool:
-        """RFC 9112 §8: fewer bytes than announced make an incomplete message."""
-        return False
 
 
 class CloseBody:

@@ -94,6 +94,7 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
         known.upgrade,
         known.nominated,
         known.block,
+        known.memo,
     )
 
 
