@@ -65,8 +65,8 @@ class EventStreams:
             try:
                 self._open_evenly(listener)
                 late = listener.waiting
-                seen, began_at = listener.seen, time.monotonic()
                 with task.watch:
+                    seen, began_at = listener.seen, time.monotonic()
                     listener.read_until(began_at + task.seconds)
                     done, ended_at = listener.seen - seen, time.monotonic()
                 listener.read_until(ended_at + self.ramp_s + self.spare_s + GRACE_S)

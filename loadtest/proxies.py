@@ -4,10 +4,10 @@ All are given the same task: one worker (thread, process) on one core, keep-aliv
 an access log to a file, X-Forwarded-For and a request id added; and the same two routes: what is
 below `speech.PREFIX` goes to the live upstream, everything else to the upstream of files. Where a
 default would cost a proxy something the others do not pay (nginx closing after 1000 requests, nginx
-spilling bodies to disk or relaying them in 4 KiB pieces, nginx writing each access log line by
-itself), or would keep it from doing the task (nginx and HAProxy holding events back, Envoy ending a
-response after 15 s and admitting 1024 at a time), the configuration chooses the other way, so that
-nobody is made to look slow.
+spilling bodies to disk, nginx and HAProxy relaying them in pieces of 4 or 16 KiB, nginx writing
+each access log line by itself), or would keep it from doing the task (nginx and HAProxy holding
+events back, Envoy ending a response after 15 s and admitting 1024 at a time), the configuration
+chooses the other way, so that nobody is made to look slow.
 """
 
 import json
@@ -163,6 +163,7 @@ HAPROXY = Template(
     """global
   nbthread $workers
   maxconn $connections_max
+  tune.bufsize 65536
   log stdout format raw local0
 defaults
   mode http

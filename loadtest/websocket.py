@@ -52,9 +52,9 @@ class Echoes:
     def run(self, task: Task) -> Load:
         """Talk on all connections for the seconds of the task; tell round trips and failures."""
         with pinned(task.core), Room(task.port, self.connections) as room:
-            room.begin()
-            began_at = time.monotonic()
             with task.watch:
+                began_at = time.monotonic()
+                room.begin()
                 room.talk_until(began_at + task.seconds)
                 took_s, done = time.monotonic() - began_at, len(room.round_trips_us)
             room.end(time.monotonic() + ANSWER_TIMEOUT_S)
