@@ -7,10 +7,12 @@ with another proxy), so that the machine's mood reaches all of them alike, and m
 
 import argparse
 import contextlib
+import http.client
 import itertools
 import json
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -98,15 +100,29 @@ class Watch:
         return machine_busy_s() - mine.total_s
 
 
+@contextlib.contextmanager
+def blaming(subject: Subject, workload: Workload) -> Iterator[None]:
+    """Turn what goes wrong with a load into Trouble that says with whom, and under which load."""
+    try:
+        yield
+    except (Trouble, OSError, http.client.HTTPException, subprocess.SubprocessError) as fault:
+        raise Trouble(
+            f"{subject.name}, {workload.name}: {fault} Look at its configuration, and whether"
+            " the machine is too busy."
+        ) from fault
+
+
 def measure(subject: Subject, workload: Workload, plan: Plan, directory: Path) -> Measurement:
     """Put `workload` on `subject` once, and see what that cost its process tree."""
     door = subject.doors[workload.client.upstream]
     watch = Watch(door.process.pid)
-    load = workload.client.run(Task(door.port, plan.seconds, plan.client_core, directory, watch))
-    if door.process.poll() is not None:
-        raise Trouble(f"{subject.name}: left with status {door.process.returncode} under load.")
-    if not load.done:
-        raise Trouble(f"{subject.name}, {workload.name}: no {workload.unit.one} at all; {load}")
+    with blaming(subject, workload):
+        task = Task(door.port, plan.seconds, plan.client_core, directory, watch)
+        load = workload.client.run(task)
+        if door.process.poll() is not None:
+            raise Trouble(f"left with status {door.process.returncode} under load.")
+        if not load.done:
+            raise Trouble(f"no {workload.unit.one} at all; {load}.")
     if subject.access_log is not None:
         os.truncate(subject.access_log, 0)  # Or a long run would fill the disk.
     return Measurement(workload.name, subject.name, watch.cpu, load, watch.foreign)
@@ -118,13 +134,9 @@ def warm_up(subject: Subject, workload: Workload, plan: Plan, directory: Path) -
     Trouble when it does not: it would be measured doing something else.
     """
     door = subject.doors[workload.client.upstream]
-    try:
+    with blaming(subject, workload):
         workload.client.verify(door.port)
-    except Trouble as trouble:
-        raise Trouble(
-            f"{subject.name}, {workload.name}: {trouble} Look at its configuration."
-        ) from None
-    workload.client.run(Task(door.port, WARM_UP_S, plan.client_core, directory))
+        workload.client.run(Task(door.port, WARM_UP_S, plan.client_core, directory))
 
 
 @dataclass(frozen=True, slots=True)

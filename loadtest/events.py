@@ -126,6 +126,7 @@ class Listener:
         connection = socket.create_connection((LOOPBACK, self.port), timeout=ANSWER_TIMEOUT_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(self.ask)
+        connection.settimeout(0)
         one = Heard(connection)
         self.heard.append(one)
         self.listening[connection.fileno()] = one

@@ -12,6 +12,7 @@ import select
 import socket
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loadtest import speech
@@ -85,8 +86,9 @@ class Talker:
         self.said_at = time.monotonic()
         self.socket.sendall(self.message)
 
-    def hear(self, received: bytes) -> bool:
-        """Take what has come; tell whether the answer is whole. ValueError: it is a wrong one."""
+    def hear(self) -> bool:
+        """Read what has come; tell whether the echo is whole. ValueError: it is a wrong one."""
+        received = self.socket.recv(READ_BYTES_MAX)
         if received == self.answer and not self.come:
             return True
         self.come += received
@@ -115,6 +117,7 @@ def upgraded(port: int) -> socket.socket:
     if not head.startswith(SWITCHED) or accepted not in head:
         connection.close()
         raise Trouble(f"port {port}: a WebSocket handshake was answered {head[:300]!r}.")
+    connection.settimeout(0)
     return connection
 
 
@@ -149,8 +152,8 @@ class Room:
 
     def begin(self) -> None:
         """Let every connection say its message once."""
-        for talker in self.talkers.values():
-            talker.say()
+        for talker in list(self.talkers.values()):
+            self._let(talker, talker.say)
 
     def talk_until(self, deadline_at: float) -> None:
         """Let every connection that has its echo say its message again, until `deadline_at`."""
@@ -158,26 +161,30 @@ class Room:
             for descriptor, _ in self.epoll.poll(remaining_s):
                 talker = self.talkers[descriptor]
                 if self._heard(talker):
-                    talker.say()
+                    self._let(talker, talker.say)
 
     def end(self, deadline_at: float) -> None:
         """Wait for the last echo of every connection until `deadline_at`; what fails is counted."""
         waiting = set(self.talkers)
         while waiting and (remaining_s := deadline_at - time.monotonic()) > 0:
             for descriptor, _ in self.epoll.poll(remaining_s):
-                talker = self.talkers[descriptor]
-                if self._heard(talker) or descriptor not in self.talkers:
+                if self._heard(self.talkers[descriptor]) or descriptor not in self.talkers:
                     waiting.discard(descriptor)
         self.problems += [f"no echo within {ANSWER_TIMEOUT_S:.0f} s"] * len(waiting)
 
     def _heard(self, talker: Talker) -> bool:
+        """Read what has come on a connection; tell whether its echo is whole, and time it."""
+        if not self._let(talker, talker.hear):
+            return False
+        self.round_trips_us.append(round((time.monotonic() - talker.said_at) * US_PER_S))
+        return True
+
+    def _let(self, talker: Talker, act: Callable[[], bool | None]) -> bool | None:
+        """Do `act`; when that shows that the connection is of no more use, give it up."""
         try:
-            whole = talker.hear(talker.socket.recv(READ_BYTES_MAX))
+            return act()
         except (OSError, ValueError) as fault:
             self.problems.append(str(fault))
             del self.talkers[talker.socket.fileno()]
             talker.socket.close()
-            return False
-        if whole:
-            self.round_trips_us.append(round((time.monotonic() - talker.said_at) * US_PER_S))
-        return whole
+            return None

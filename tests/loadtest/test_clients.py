@@ -156,6 +156,7 @@ def upgrade(asked: bytes, *, key: bytes | None = None) -> bytes:
             lambda asked: [upgrade(asked), speech.server_frame(speech.message(1))],
             "instead of",
         ),
+        (lambda asked: [upgrade(asked)], "b'' instead of"),
     ],
 )
 def test_what_is_no_right_echo_is_not_measured(
@@ -166,15 +167,18 @@ def test_what_is_no_right_echo_is_not_measured(
 
 
 def test_an_echo_in_pieces_is_one_echo() -> None:
-    with socket.socket() as unused:
-        talker = Talker(unused, 3)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        talker = Talker(ours, 3)
         answer = speech.server_frame(speech.message(3))
-        assert not talker.hear(answer[:50])
-        assert talker.hear(answer[50:])
-        assert talker.hear(answer)
-        assert not talker.hear(answer[:1])
+        for piece, whole in ((answer[:50], False), (answer[50:], True), (answer, True)):
+            theirs.sendall(piece)
+            assert talker.hear() is whole
+        theirs.sendall(answer[:1])
+        assert not talker.hear()
+        theirs.close()
         with pytest.raises(ValueError, match="instead of"):
-            talker.hear(b"")
+            talker.hear()
 
 
 def test_percentiles_are_values_that_occurred() -> None:

@@ -4,8 +4,10 @@ import pytest
 
 from loadtest import comparing, ramping
 from loadtest.accounting import Memory
+from loadtest.processes import free_port
 from loadtest.proxies import chosen
 from loadtest.remembering import Held, render, role_of
+from loadtest.stage import Subject
 from loadtest.trouble import Trouble
 
 
@@ -55,6 +57,17 @@ def test_another_loomproxy_can_be_measured() -> None:
 def test_what_cannot_be_measured_is_refused(argv: tuple[str, ...], words: str) -> None:
     with pytest.raises(Trouble, match=words):
         plan(*argv)
+
+
+@pytest.mark.parametrize("workload", comparing.WORKLOADS, ids=lambda one: one.name)
+def test_where_nobody_answers_the_trouble_names_the_proxy_and_the_load(
+    workload: comparing.Workload,
+) -> None:
+    with (
+        pytest.raises(Trouble, match=f"nginx, {workload.name}: .*refused.* Look at"),
+        comparing.blaming(Subject("nginx", {}, None), workload),
+    ):
+        workload.client.verify(free_port())
 
 
 def ramp_options(*argv: str) -> list[str]:
