@@ -164,6 +164,7 @@ HAPROXY = Template(
   nbthread $workers
   maxconn $connections_max
   tune.bufsize 65536
+  no strict-limits # It asks for two descriptors for each connection; idle ones need one.
   log stdout format raw local0
 defaults
   mode http

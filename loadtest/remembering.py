@@ -173,7 +173,7 @@ def remember(options: argparse.Namespace, command: str) -> None:
     facts = [
         *machine.lines(where),
         *(f"{one.proxy} runs on {one.interpreter}" for one in found if one.interpreter),
-        f"{options.workers} workers each; command: `{command}`",
+        f"workers of each: {options.workers}; command: `{command}`",
     ]
     sys.stdout.write(render(found, facts))
     if options.json is not None:
