@@ -58,14 +58,15 @@ class Requests:
     def verify(self, port: int) -> None:
         """Refuse a port that gives another answer: Trouble when status or length is wrong."""
         expected = (STATUS_OK, self.response_bytes)
-        seen = self._answer_of(port)
+        seen = self.answer_of(port)
         if seen != expected:
             raise Trouble(
                 f"port {port}, {self.method} {self.path}: status and body length {seen} instead of"
                 f" {expected}."
             )
 
-    def _answer_of(self, port: int) -> tuple[int, int]:
+    def answer_of(self, port: int) -> tuple[int, int]:
+        """Ask `port` once; return the status of its answer and the length of its body."""
         fields = dict(one.split(": ", 1) for one in self.fields)
         connection = http.client.HTTPConnection(LOOPBACK, port, timeout=ANSWER_TIMEOUT_S)
         with contextlib.closing(connection):
