@@ -17,7 +17,7 @@ from loomproxy.core.command import Fate
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.exchange import Exchange
 from loomproxy.core.http1.wire import Refusal
-from loomproxy.core.message import Framing, RequestHead
+from loomproxy.core.message import NONE, RequestHead
 from loomproxy.core.outcome import Outcome
 from loomproxy.core.pool import Ticket
 from loomproxy.core.units import NEVER, Instant
@@ -84,7 +84,7 @@ class Driver:
             may_keep=may_keep,
         )
         # Some of a body may have come with its head.
-        self._down_waits = type(event) is RequestHead and event.framing is not NO_BODY
+        self._down_waits = type(event) is RequestHead and event.framing is not NONE
         self._work(event)
 
     def tell(self, event: e.Event) -> None:
@@ -190,10 +190,11 @@ class Driver:
         """What the upstream's wire has next; None when it was read as far as it goes."""
         upstream = self._upstream
         assert upstream is not None, "nobody is held who could say anything"
-        thing = upstream.wire.poll()
-        if thing is None:
+        wire = upstream.wire
+        thing = wire.poll()
+        if thing is None or wire.exhausted:
             self._up_waits = False
-        elif isinstance(thing, Refusal):
+        if isinstance(thing, Refusal):
             log("upstream refused", endpoint=upstream.endpoint.name, detail=thing.detail)
             return e.UpstreamGone(thing.fault)
         return thing
@@ -397,9 +398,6 @@ def wake(ticket: Ticket) -> None:
     assert exchange.hands.exchange is exchange, "an exchange left the queue without its ticket"
     exchange.hands.tell(e.SlotFreed(ticket.ask))
 
-
-# Bound once: reading a member through its class costs as much as a call.
-NO_BODY: Final = Framing.NONE
 
 UPSTREAM_FULL: Final = e.UpstreamFull()
 UPSTREAM_TAKEN: Final = e.UpstreamTaken()

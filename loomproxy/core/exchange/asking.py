@@ -9,7 +9,7 @@ from loomproxy.core.exchange.attempt import attempt
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.fault import Fault
 from loomproxy.core.http1.framing import chunk, last_chunk
-from loomproxy.core.message import Framing, RequestHead, RequestPart
+from loomproxy.core.message import CHUNKED, NONE, RequestHead, RequestPart
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Redirect, Respond, Route, ToPool
 from loomproxy.core.units import NEVER, Instant
@@ -26,7 +26,7 @@ def on_request(x: State, head: RequestHead, now: Instant) -> None:
     if peer.trusted:
         outcome.client_ip = hygiene.client_ip(head.block, peer, snapshot.policy)
     outcome.request_id = hygiene.request_id(head, snapshot.policy, outcome.request_id)
-    x.client_body_ended = head.framing is Framing.NONE
+    x.client_body_ended = head.framing is NONE
     x.keep = x.keep and head.keep_alive
     route = snapshot.table.find(head, peer.listener)
     if route is None:
@@ -102,7 +102,7 @@ def on_request_part(x: State, part: RequestPart, now: Instant) -> None:
 
 
 def _framed(x: State, part: RequestPart) -> bytes:
-    if x.request.framing is not Framing.CHUNKED:
+    if x.request.framing is not CHUNKED:
         return part.data
     data = chunk(part.data) if part.data else b""
     return data + last_chunk(hygiene.trailers(part.trailers)) if part.ended else data

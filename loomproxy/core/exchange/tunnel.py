@@ -6,7 +6,8 @@ from loomproxy.core import fault as faults
 from loomproxy.core.command import Fate
 from loomproxy.core.event import DeadlineExpired, HalfClosed, TunnelData, UpstreamGone
 from loomproxy.core.exchange.state import Phase, State
-from loomproxy.core.message import Framing, ResponseHead
+from loomproxy.core.message import TUNNEL as UPGRADED
+from loomproxy.core.message import ResponseHead
 from loomproxy.core.units import Instant
 
 FIN_OF_CLIENT: Final = 1
@@ -23,7 +24,7 @@ def switch(x: State, head: ResponseHead, now: Instant) -> None:
     x.outcome.answered_at = now
     x.outcome.status = head.status
     x.keep = False
-    x.hands.head_down(head.status, x.head_for_client(head, Framing.TUNNEL, keep=True))
+    x.hands.head_down(head.status, x.head_for_client(head, UPGRADED, keep=True))
     x.hands.begin_tunnel()
     x.enter(Phase.TUNNEL, now + x.timeouts.tunnel_idle_s)
 

@@ -21,6 +21,9 @@ from loomproxy.core.http1 import lane, slow
 from loomproxy.core.http1.framing import STATUS_FINAL_MIN, Body, ChunkedBody, CloseBody, Taken
 from loomproxy.core.http1.limits import LEADING_EMPTY_LINES_MAX, MEMO_BYTES_MAX, Limits, Refusal
 from loomproxy.core.message import (
+    CHUNKED,
+    CLOSE,
+    NONE,
     SWITCHING_PROTOCOLS,
     Framing,
     RequestHead,
@@ -50,8 +53,6 @@ _BODY: Final = _State.BODY
 _OVER: Final = _State.OVER
 _TUNNEL: Final = _State.TUNNEL
 _SHUT: Final = _State.SHUT
-_NONE: Final = Framing.NONE
-_CHUNKED: Final = Framing.CHUNKED
 
 
 class _Wire:
@@ -86,6 +87,11 @@ class _Wire:
     def buffered(self) -> int:
         """Bytes held that were not returned yet."""
         return len(self._data) - self._at
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing to say until more comes: no bytes, and no end."""
+        return not (self._data or self._ended)
 
     @property
     def ended(self) -> bool:
@@ -234,7 +240,7 @@ class RequestWire(_Wire):
                 self._shut()
                 return answer
             read = answer
-        if read.framing is _NONE:
+        if read.framing is NONE:
             self._state = _OVER
         else:
             self._begin(read)
@@ -244,7 +250,7 @@ class RequestWire(_Wire):
         """The body of a request begins."""
         self._state = _BODY
         self._missing = head.body_bytes
-        if head.framing is _CHUNKED:
+        if head.framing is CHUNKED:
             self._body = ChunkedBody(
                 self._limits, malformed=faults.REQUEST_MALFORMED, too_large=faults.BODY_TOO_LARGE
             )
@@ -390,16 +396,16 @@ class ResponseWire(_Wire):
 
     def _begin(self, framing: Framing, body_bytes: int) -> None:
         """The body of a final response begins."""
-        if framing is _NONE:
+        if framing is NONE:
             self._state = _OVER
             return
         self._state = _BODY
         self._missing = body_bytes
-        if framing is _CHUNKED:
+        if framing is CHUNKED:
             self._body = ChunkedBody(
                 self._limits, malformed=faults.UPSTREAM_CUT, too_large=faults.UPSTREAM_CUT
             )
-        elif framing is Framing.CLOSE:
+        elif framing is CLOSE:
             self._body = CloseBody(self._limits.body_bytes_max, faults.UPSTREAM_CUT)
 
     def _incomplete(self) -> Refusal | None:

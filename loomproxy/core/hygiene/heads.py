@@ -15,7 +15,15 @@ from loomproxy.core.hygiene.plan import (
     plan_for,
 )
 from loomproxy.core.hygiene.policy import ForwardPolicy, HeaderOps, Peer, Values
-from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, RequestHead, ResponseHead
+from loomproxy.core.message import (
+    CHUNKED,
+    LENGTH,
+    NONE,
+    SWITCHING_PROTOCOLS,
+    Framing,
+    RequestHead,
+    ResponseHead,
+)
 
 _WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 _STATUS_NO_CONTENT: Final = 204
@@ -84,11 +92,11 @@ def _connection_up(head: RequestHead) -> bytes:
 
 
 def _framing_up(head: RequestHead) -> bytes:
-    if head.framing is Framing.NONE:
+    if head.framing is NONE:
         # RFC 9110 §8.6: methods that anticipate content say that there is none.
         return b"Content-Length: 0\r\n" if head.method in _WITH_CONTENT else b""
     expect = b"Expect: 100-continue\r\n" if head.expect_continue else b""
-    if head.framing is Framing.CHUNKED:
+    if head.framing is CHUNKED:
         return b"Transfer-Encoding: chunked\r\n" + expect
     return b"Content-Length: %d\r\n%b" % (head.body_bytes, expect)
 
@@ -125,13 +133,13 @@ def response_down(  # noqa: PLR0913 - one call per head, with all that a head de
         return request_id.join(memo.passed)
     said = values()
     content_less = head.status < _STATUS_FINAL_MIN or head.status == _STATUS_NO_CONTENT
-    keeps_length = framing in (Framing.LENGTH, Framing.NONE) and not content_less
+    keeps_length = (framing is LENGTH or framing is NONE) and not content_less
     plan = plan_for(policy, ops, WITH_LENGTH if keeps_length else WITHOUT_LENGTH)
     passed = plan.passed(head.block, head.nominated)
     own = b"".join(
         (
             _connection_down(head, request, keep_alive=keep_alive),
-            b"Transfer-Encoding: chunked\r\n" if framing is Framing.CHUNKED else b"",
+            b"Transfer-Encoding: chunked\r\n" if framing is CHUNKED else b"",
             b"Date: %b\r\n" % date
             if date and head.status >= _STATUS_FINAL_MIN and not _DATE.search(b"\n" + passed)
             else b"",
