@@ -126,7 +126,8 @@ def _request(raw: bytes) -> None:
     fields(head.block)
     for policy in _POLICIES:
         who = client_ip(head.block, _PEER, policy)
-        values = Values(who, request_id(head.block, policy, b"id"), head.host, path=head.path)
+        said = request_id(head, policy, b"id")
+        values = Values(who, said, head.host, path=head.path)
         request_up(
             head,
             peer=_PEER,
@@ -135,7 +136,8 @@ def _request(raw: bytes) -> None:
             host=None,
             ops=None,
             upgrade=True,
-            values=values,
+            request_id=said,
+            values=lambda values=values: values,
         )
 
 

@@ -56,11 +56,11 @@ def _judged(block: bytes, policy: ForwardPolicy) -> None:
         b"Forwarded: for=%b\r\n" if policy.believe is Family.RFC7239 else b"X-Forwarded-For: %b\r\n"
     )
     assert client_ip(block + added % _CLIENT, friend, policy) == _CLIENT
-    said = request_id(block, policy, b"fresh")
-    assert _TOKEN.fullmatch(said)
     read = slow.request(b"GET / HTTP/1.1\r\nHost: a\r\n" + block + b"\r\n", Limits())
     if not isinstance(read, RequestHead):
         return
+    said = request_id(read, policy, b"fresh")
+    assert _TOKEN.fullmatch(said)
     for peer in (stranger, friend):
         lines = identity_lines(read, peer, policy, Values(client_ip=_CLIENT, request_id=said))
         assert canonical_block(lines) == lines

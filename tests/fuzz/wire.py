@@ -3,8 +3,11 @@
 import ipaddress
 from typing import Final, NamedTuple
 
+from msgspec import structs
+
 from loomproxy.core.http1 import lane, slow
 from loomproxy.core.http1.limits import Limits, Refusal
+from loomproxy.core.http1.wire import ResponseWire
 from loomproxy.core.hygiene import (
     HOP_BY_HOP,
     Family,
@@ -12,11 +15,13 @@ from loomproxy.core.hygiene import (
     HeaderOps,
     Peer,
     Values,
+    client_ip,
+    request_id,
     request_up,
     response_down,
 )
-from loomproxy.core.message import Framing, RequestHead, ResponseHead, fields
-from tests.core.http1.cuts import requests, responses
+from loomproxy.core.message import Framing, Memo, RequestHead, ResponseHead, fields
+from tests.core.http1.cuts import Seen, drain, requests, responses
 from tests.core.http1.heard import alike, heard_requests, heard_response
 from tests.fuzz.lane import LIMITS, METHODS
 
@@ -67,7 +72,7 @@ def wire_request(given: bytes) -> None:
     alike(whole, heard_requests(data))
     for head in whole:
         if isinstance(head, RequestHead):
-            _goes_up(head, _POLICIES[choice // 2 % 3], _OPS[choice // 6 % 2], choice // 12 % 2 == 0)
+            _goes_up(head, choice)
 
 
 def wire_response(given: bytes) -> None:
@@ -77,25 +82,54 @@ def wire_response(given: bytes) -> None:
     whole = responses([data], method, limits)
     assert responses(pieces, method, limits) == whole
     alike(whole, heard_response(data, method))
+    _comes_again(data, method, limits)
     for head in whole:
         if isinstance(head, ResponseHead):
-            _goes_down(head, method, _POLICIES[choice // 2 % 3], _OPS[choice // 6 % 2])
+            _goes_down(head, method, choice)
 
 
-def _goes_up(
-    head: RequestHead, policy: ForwardPolicy, ops: HeaderOps | None, trusted: bool
-) -> None:
-    values = Values(b"192.0.2.1", b"id", head.host, b"http", head.path, b"r")
-    up = request_up(
+def _comes_again(data: bytes, method: bytes, limits: Limits) -> None:
+    """A response that was read before is read alike, whatever was asked in between."""
+    wire = ResponseWire(limits)
+    for asked in (method, method, b"HEAD", method):
+        if not wire.clean:
+            return
+        wire.expect(asked)
+        wire.receive(data)
+        seen: Seen = []
+        drain(wire, seen)
+        fresh = responses([data], asked, limits, eof=False)
+        assert seen == [what for what in fresh if not isinstance(what, tuple) or what[0] != "rest"]
+
+
+def _goes_up(head: RequestHead, choice: int) -> None:
+    """What is kept of a head that went up before changes nothing for the same block."""
+    other = structs.replace(head, method=b"PUT", target=b"/other")
+    for each, chosen in ((head, choice), (other, choice), (head, choice + 6), (head, choice)):
+        up = _sent_up(each, chosen)
+        assert up == _sent_up(structs.replace(each, memo=Memo()), chosen)
+        _is_canonical(each, up)
+
+
+def _sent_up(head: RequestHead, choice: int) -> bytes:
+    policy, ops = _POLICIES[choice // 2 % 3], _OPS[choice // 6 % 2]
+    peer = Peer(b"192.0.2.1", 4711, trusted=choice // 12 % 2 == 0)
+    said = request_id(head, policy, b"id")
+    client = client_ip(head.block, peer, policy)
+    return request_up(
         head,
-        peer=Peer(b"192.0.2.1", 4711, trusted=trusted),
+        peer=peer,
         policy=policy,
         target=head.target,
         host=None,
         ops=ops,
         upgrade=True,
-        values=values,
+        request_id=said,
+        values=lambda: Values(client, said, head.host, b"http", head.path, b"r"),
     )
+
+
+def _is_canonical(head: RequestHead, up: bytes) -> None:
     heard = heard_requests(up)
     assert heard[0][:4] == ("request", head.method, head.target, b"1.1"), (head, up)
     _one_framing(heard[0][4], head.framing, head.body_bytes)
@@ -114,32 +148,38 @@ def _goes_up(
     assert quick is None or quick == again
 
 
-def _goes_down(
-    head: ResponseHead, method: bytes, policy: ForwardPolicy, ops: HeaderOps | None
-) -> None:
-    for request in (_GET, _OLD_GET):
+def _goes_down(head: ResponseHead, method: bytes, choice: int) -> None:
+    """To a client of HTTP/1.1 and of 1.0, and what is kept of the first changes nothing."""
+    for request, said in ((_GET, b"id"), (_OLD_GET, b"id"), (_GET, b"another"), (_GET, b"")):
         assert isinstance(request, RequestHead)
         old_chunked = head.framing is Framing.CHUNKED and not request.minor_version
         framing = Framing.CLOSE if old_chunked else head.framing
-        down = response_down(
-            head,
-            request,
-            policy=policy,
-            ops=ops,
-            keep_alive=framing not in (Framing.CLOSE, Framing.TUNNEL),
-            framing=framing,
-            values=Values(b"192.0.2.1", b"id", b"a", b"http", b"/", b"r"),
-            date=b"Thu, 01 Jan 1970 00:00:00 GMT",
-        )
+        down = _sent_down(head, request, framing, said, choice)
+        fresh = structs.replace(head, memo=Memo())
+        assert down == _sent_down(fresh, request, framing, said, choice)
         heard = heard_response(down, method)
         assert heard[0][:3] == ("response", head.status, b"1.1"), (head, down)
         again = slow.response(down, method, Limits())
         assert not isinstance(again, Refusal), (again, down)
-        assert (again.framing, again.body_bytes) == (
-            framing,
-            head.body_bytes if framing is head.framing else 0,
-        )
+        assert again.framing is framing
+        assert again.body_bytes == (head.body_bytes if framing is head.framing else 0)
         assert not again.nominated
+
+
+def _sent_down(
+    head: ResponseHead, request: RequestHead, framing: Framing, said: bytes, choice: int
+) -> bytes:
+    return response_down(
+        head,
+        request,
+        policy=_POLICIES[choice // 2 % 3],
+        ops=_OPS[choice // 6 % 2],
+        keep_alive=framing not in (Framing.CLOSE, Framing.TUNNEL),
+        framing=framing,
+        request_id=said,
+        values=lambda: Values(b"192.0.2.1", said, b"a", b"http", b"/", b"r"),
+        date=b"Thu, 01 Jan 1970 00:00:00 GMT",
+    )
 
 
 def _one_framing(pairs: list[tuple[bytes, bytes]], framing: Framing, length: int) -> None:

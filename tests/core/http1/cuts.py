@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from loomproxy.core.http1.limits import CHUNK_LINE_BYTES_MAX, Limits, Refusal
 from loomproxy.core.http1.wire import RequestWire, ResponseWire
-from loomproxy.core.message import Framing, RequestHead, RequestPart, ResponseHead, ResponsePart
+from loomproxy.core.message import (
+    Framing,
+    RequestHead,
+    RequestPart,
+    Response,
+    ResponseHead,
+    ResponsePart,
+)
 
 Seen = list[object]
 """Heads, ("body", payload), ("end", trailers) and ("refused", fault name), in order."""
@@ -25,7 +32,7 @@ def requests(pieces: list[bytes], limits: Limits | None = None, *, eof: bool = T
     seen: Seen = []
     for piece in [*pieces, b""] if eof else pieces:
         wire.receive(piece)
-        while _drain(wire, seen) and _over(seen):
+        while drain(wire, seen) and _over(seen):
             wire.next_message()
         assert wire.buffered <= _held_bytes_max(limits)
     return seen
@@ -41,7 +48,7 @@ def responses(
     seen: Seen = []
     for piece in [*pieces, b""] if eof else pieces:
         wire.receive(piece)
-        _drain(wire, seen)
+        drain(wire, seen)
         assert _over(seen) or wire.buffered <= _held_bytes_max(limits)
     rest = wire.take_rest()
     return [*seen, ("rest", rest)] if rest else seen
@@ -64,13 +71,15 @@ def _over(seen: Seen) -> bool:
     return isinstance(last, tuple) and last[0] == "end"
 
 
-def _drain(wire: RequestWire | ResponseWire, seen: Seen) -> bool:
+def drain(wire: RequestWire | ResponseWire, seen: Seen) -> bool:
     """Poll until nothing comes; whether something came."""
     came = False
     while (what := wire.poll()) is not None:
         came = True
         if isinstance(what, RequestPart | ResponsePart):
             _part(what, seen)
+        elif isinstance(what, Response):
+            seen += (what.head, ("body", what.data), ("end", b""))
         elif isinstance(what, Refusal):
             seen.append(("refused", what.fault.name))
         else:
