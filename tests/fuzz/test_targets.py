@@ -2,6 +2,7 @@
 
 import functools
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loomproxy.core.http1 import framing, lane
-from loomproxy.core.hygiene import identity, plan
+from loomproxy.core.hygiene import heads, identity, plan
 from loomproxy.core.message import Framing
 from tests.fuzz.targets import FOUND, TARGETS, found
 
@@ -67,6 +68,12 @@ _SLACK_VALUE = rb": ?[\t -~\x80-\xff]*+"
 _SIGNED = rb"([+-]?[0-9A-Fa-f]{1,15}+)((?:;[^\r]*+)?)"
 
 
+def _lasting(*about: Any) -> Any:
+    """A plan that says of all it makes that it is kept, whatever the operator's lines depend on."""
+    made = plan.plan_for(*about)
+    return SimpleNamespace(passed=made.passed, finish=made.finish, lasts=True)
+
+
 @pytest.mark.parametrize(
     ("name", "module", "attribute", "wrong"),
     [
@@ -78,6 +85,7 @@ _SIGNED = rb"([+-]?[0-9A-Fa-f]{1,15}+)((?:;[^\r]*+)?)"
         ),
         ("lane_response", lane, "response_framing", lambda *_args, **_more: Framing.CHUNKED),
         ("wire_request", plan.Plan, "strip", lambda _plan, block: block),
+        ("wire_request", heads, "plan_for", _lasting),
         ("framing", framing, "_CHUNK_LINE", re.compile(_SIGNED)),
         ("identity", identity, "_forwarded_hops", lambda said: said.split(b",")),
     ],

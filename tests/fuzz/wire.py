@@ -104,7 +104,7 @@ def _comes_again(data: bytes, method: bytes, limits: Limits) -> None:
 
 def _goes_up(head: RequestHead, choice: int) -> None:
     """What is kept of a head that went up before changes nothing for the same block."""
-    other = structs.replace(head, method=b"PUT", target=b"/other")
+    other = structs.replace(head, method=b"PUT", target=b"/other", path=b"/other")
     for each, chosen in ((head, choice), (other, choice), (head, choice + 6), (head, choice)):
         up = _sent_up(each, chosen)
         assert up == _sent_up(structs.replace(each, memo=Memo()), chosen)
