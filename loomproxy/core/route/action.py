@@ -7,7 +7,7 @@ import msgspec
 
 from loomproxy.core.hygiene import HeaderOps
 from loomproxy.core.message import RequestHead
-from loomproxy.core.route.match import Match, normal_path, normal_prefix
+from loomproxy.core.route.match import Match, normal_escapes, normal_prefix
 
 
 class ToPool(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class PathRewrite(msgspec.Struct, frozen=True):
         if not path.startswith(b"/"):
             return head.target
         if self.strip_prefix:
-            path = _stripped(normal_path(path), self.strip_prefix)
+            path = _stripped(normal_escapes(path), self.strip_prefix)
         if self.pattern:
             path = re.sub(self.pattern, self.replacement, path, count=1)
         path, mark, query = path.partition(b"?")
@@ -125,20 +125,21 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def _stripped(path: bytes, prefix: bytes) -> bytes:
-    """`path` without `prefix` where that ends with a segment; as it is otherwise."""
-    prefix = normal_prefix(prefix)
-    rest = path[len(prefix) :]
-    if not path.startswith(prefix) or (rest and not rest.startswith(b"/")):
-        return path
-    return rest
+    """`path` without `prefix` where that ends with a segment; as it is otherwise.
+
+    The prefix is found as routes find it, whatever the number of slashes between its segments.
+    """
+    segments = [re.escape(segment) for segment in normal_prefix(prefix).split(b"/")]
+    found = re.match(rb"%b(?=/|\Z)" % b"/+".join(segments), path)
+    return path if found is None else path[found.end() :]
 
 
 def _without_dots(path: bytes) -> bytes:
     """`path` with `.` and `..` carried out (RFC 3986 §5.2.4), escaped ones too."""
-    if b"." not in normal_path(path):
+    if b"." not in normal_escapes(path):
         return path
     kept: list[bytes] = []
-    segments = normal_path(path).split(b"/")
+    segments = normal_escapes(path).split(b"/")
     for segment in segments:
         if segment == b"..":
             del kept[-1:]
