@@ -18,7 +18,7 @@ ENDPOINTS_MAX: Final = 10_000
 
 _ANY_HOSTS: Final = ("0.0.0.0", "[::]")  # noqa: S104 -- to compare with; nothing is bound here
 _ACTIONS: Final = ("pool", "respond", "redirect")
-_NOT_OF_TARGETS: Final = re.compile(rb"[^\x21-\x7e]|#")
+_NOT_OF_TARGETS: Final = re.compile(rb"[^\x21-\x7e]|[#\\]")
 _PATHS: Final = ("path", "path_prefix", "path_regex")
 
 
@@ -220,7 +220,7 @@ def _rewrite(route: Route, path: str) -> Iterator[Problem]:
     try:
         written = _try(rewrite.regex, rewrite.replacement)
     except (re.error, IndexError) as error:
-        do = "Use \\1 to \\9 or \\g<name>, and \\\\ for a backslash."
+        do = "Use \\1 to \\9 or \\g<name>."
         seen = f"it does not fit the regex ({error})"
         yield Problem(f"{path}.rewrite.replacement", seen, "the groups of the regex", do)
         return

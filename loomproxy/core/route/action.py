@@ -67,7 +67,8 @@ class PathRewrite(msgspec.Struct, frozen=True):
 
         It begins with exactly one slash: what is left of `/api//x` without `/api` must not be read
         as an authority. And it has no dot segments: a pattern that ends within a segment makes one
-        of `/strip../x`, which never was one for the routes.
+        of `/strip../x`, which never was one for the routes. Where a pattern cuts an escape in half,
+        what is left of it is escaped again.
         """
         path = head.path
         if not path.startswith(b"/"):
@@ -76,6 +77,7 @@ class PathRewrite(msgspec.Struct, frozen=True):
             path = _stripped(normal_escapes(path), self.strip_prefix)
         if self.pattern:
             path = re.sub(self.pattern, self.replacement, path, count=1)
+            path = _BAD_ESCAPE.sub(b"%25", path)
         path, mark, query = path.partition(b"?")
         path = self.add_prefix + b"/" + _without_dots(path).lstrip(b"/") + mark + query
         if not head.query:
@@ -150,4 +152,5 @@ def _without_dots(path: bytes) -> bytes:
     return b"/".join(kept)
 
 
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%(?=00)")
 _PLACEHOLDER: Final = re.compile(rb"\{(scheme|host|path|query)\}")
