@@ -33,6 +33,7 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FOLD: Final = re.compile(rb"\r\n[ \t]")
 _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _STATUS_LINE: Final = re.compile(rb"HTTP/([0-9])\.([0-9]) [1-5][0-9][0-9](?: [^\r\n]*)?")
+_STATUS_LINE_BEGIN: Final = b"HTTP/1."
 _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_ALPHANUMERIC: Final = re.compile(rb"[^0-9a-z]")
 _LINE_ENDS_BYTES: Final = 2
@@ -94,6 +95,14 @@ def hopeless(data: bytes, at: int, searched: int, end: int) -> str:
     if _BARE_LF.search(data, max(at, searched), end):
         return "a line of the head ends in a bare LF"
     return ""
+
+
+def no_answer(data: bytes, at: int) -> str:
+    """Why what begins in `data[at:]` is no response of HTTP/1, whatever follows; "" when it may."""
+    begin = data[at : at + len(_STATUS_LINE_BEGIN)]
+    if _STATUS_LINE_BEGIN.startswith(begin):
+        return ""
+    return f"the answer begins with {begin!r}, not with {_STATUS_LINE_BEGIN!r}"
 
 
 def _request(raw: bytes, limits: Limits) -> RequestHead:

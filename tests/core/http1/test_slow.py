@@ -229,6 +229,13 @@ def test_a_head_that_can_never_become_one_is_known_early() -> None:
     assert slow.hopeless(b"a\r\n", 0, 2, 3) == ""
 
 
+def test_an_answer_that_is_none_is_known_from_its_first_bytes() -> None:
+    for begin in (b"", b"H", b"HTTP/1.", b"HTTP/1.1 200 OK\r\n"):
+        assert slow.no_answer(b"xx" + begin, 2) == ""
+    assert "b'SSH-2.0'" in slow.no_answer(b"SSH-2.0-OpenSSH_9.2\r\n", 0)
+    assert slow.no_answer(b"HTTP/2", 0)
+
+
 def test_an_unusual_response_is_made_canonical() -> None:
     assert response("Content-Length:2", "Connection:x") == ResponseHead(
         status=200,
