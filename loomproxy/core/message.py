@@ -95,19 +95,20 @@ class ResponsePart(msgspec.Struct, frozen=True, gc=False):
 SWITCHING_PROTOCOLS: Final = 101
 OK: Final = 200
 
-_FIELD = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
+_FIELD: Final = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
+"""Each byte is looked at once: a head may hold 64 KiB of spaces, chosen by anybody."""
 
 
 def fields(block: bytes) -> list[tuple[bytes, bytes]]:
     """All (lower-case name, value) pairs of a canonical block, in order."""
-    return [(name.lower(), value) for name, value in _FIELD.findall(block)]
+    return [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(block)]
 
 
 def field(block: bytes, name: bytes) -> bytes | None:
     """The first value of field `name` (given in lower case), or None."""
     for have, value in _FIELD.findall(block):
         if have.lower() == name:
-            return bytes(value)
+            return bytes(value.rstrip(b" \t"))
     return None
 
 

@@ -16,6 +16,7 @@ import h11
 from loomproxy.core import fault as faults
 from loomproxy.core.http1.framing import field_line, response_framing
 from loomproxy.core.http1.limits import (
+    CONNECTION_OPTIONS_MAX,
     HOPS_DIGITS_MAX,
     LENGTH_DIGITS_MAX,
     METHOD_BYTES_MAX,
@@ -310,6 +311,8 @@ def _expect(fields: _Fields, minor_version: int) -> bool:
 
 def _nominations(fields: _Fields) -> tuple[bool, bool, bool, tuple[bytes, ...]]:
     connection = fields.listed(b"connection")
+    if connection.count(b",") >= CONNECTION_OPTIONS_MAX:
+        malformed(f"Connection has more than {CONNECTION_OPTIONS_MAX} options")
     wrong = misnominated(connection)
     if wrong:
         # RFC 9110 §7.6.1: a sender MUST NOT nominate a field that is meant for all recipients.
