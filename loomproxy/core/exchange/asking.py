@@ -63,6 +63,9 @@ def _act(x: State, route: Route, head: RequestHead, now: Instant) -> None:
         x.replay = Replay(route.replay_bytes_max)
         x.pool.note_request(now)
         attempt(x, now)
+    elif isinstance(action, Redirect) and action.lacks(head):
+        x.enter(Phase.POLICY, NEVER)
+        x.refuse(faults.REQUEST_MALFORMED, now)
     elif isinstance(action, Respond | Redirect):
         x.enter(Phase.POLICY, NEVER)
         x.reply(answer.configured(action, head, x.peer.scheme), now)

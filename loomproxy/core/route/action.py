@@ -31,8 +31,16 @@ class Redirect(msgspec.Struct, frozen=True):
     status: int  # one of REDIRECT_STATUSES
     location: bytes  # may hold {scheme}, {host}, {path} and {query} (with its `?`, if any)
 
+    def lacks(self, head: RequestHead) -> bool:
+        """Whether the request says no host, and the location would have none without it.
+
+        Browsers take the first segment of `https:///name/path` for the host, and the client chose
+        it.
+        """
+        return not head.host and b"{host}" in self.location
+
     def location_for(self, head: RequestHead, scheme: bytes) -> bytes:
-        """The Location value for one request.
+        """The Location value for one request that lacks nothing.
 
         Never a path that begins with `//` unless the configuration wrote it so: browsers read that
         as another host, and the client chose the path.

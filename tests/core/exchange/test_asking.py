@@ -29,6 +29,7 @@ from tests.core.exchange.scenery import (
     play,
     post,
     post_chunked,
+    read,
     request,
     route,
     waiting,
@@ -73,6 +74,19 @@ def test_a_route_may_redirect() -> None:
         >> DownstreamTaken()
         << ...
         << finish(Fate.KEEP, status=308, response_bytes=0)
+    )
+
+
+def test_a_redirect_that_would_have_no_host_is_none() -> None:
+    assert (
+        play()
+        >> read("GET /moved HTTP/1.0", "X: y")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(400)
+        << deadline(SEND_S)
+        >> DownstreamTaken()
+        << ...
+        << finish(Fate.CLOSE, "LP", status=400, fault="request_malformed", route="/moved")
     )
 
 

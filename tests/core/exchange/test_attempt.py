@@ -15,9 +15,6 @@ from loomproxy.core.event import (
     UpstreamFull,
     UpstreamGone,
 )
-from loomproxy.core.http1.limits import Limits
-from loomproxy.core.http1.wire import RequestWire
-from loomproxy.core.message import RequestHead
 from loomproxy.core.pool import PoolSpec
 from loomproxy.core.route import HOST_OF_ENDPOINT, PathRewrite, RetryPolicy, ToPool
 from loomproxy.core.world import World
@@ -38,6 +35,7 @@ from tests.core.exchange.scenery import (
     post_chunked,
     put,
     queueing,
+    read,
     response,
     route,
     waiting,
@@ -121,12 +119,8 @@ def test_a_route_may_rewrite_the_path_and_name_the_endpoint_as_host() -> None:
 
 
 def test_a_request_without_host_is_given_the_one_of_its_endpoint() -> None:
-    wire = RequestWire(Limits())
-    wire.receive(b"GET / HTTP/1.0\r\nX: y\r\n\r\n")
-    head = wire.poll()
-    assert isinstance(head, RequestHead)
     assert (
-        connecting(head)
+        connecting(read("GET / HTTP/1.0", "X: y"))
         >> opened()
         << deadline(RESPONSE_S)
         << sends_up(b"GET / HTTP/1.1\r\nHost: 10.0.0.1\r\nX: y\r\n")

@@ -30,6 +30,12 @@ def test_placeholders_of_a_location(location: bytes, target: bytes, expected: by
     assert Redirect(308, location).location_for(asked(target), b"http") == expected
 
 
+def test_a_location_lacks_a_host_only_where_it_would_say_one() -> None:
+    assert Redirect(308, b"https://{host}{path}").lacks(asked(b"/evil.example/a", host=b""))
+    assert not Redirect(308, b"https://{host}{path}").lacks(asked(b"/a"))
+    assert not Redirect(308, b"/new{path}").lacks(asked(b"/a", host=b""))
+
+
 @pytest.mark.parametrize("target", [b"//evil.example/a", b"/\\evil.example/a", b"///evil.example"])
 def test_a_client_cannot_have_others_sent_to_another_host(target: bytes) -> None:
     location = Redirect(308, b"{path}").location_for(asked(target), b"http")
