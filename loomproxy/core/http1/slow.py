@@ -4,8 +4,8 @@ h11 forgives what an endpoint may forgive and a proxy must not, because the next
 it otherwise: bare LF, Content-Length together with Transfer-Encoding, Transfer-Encoding on
 HTTP/1.0, obs-fold, control characters in values, whitespace before a colon. Such heads are refused
 before h11 sees them. So are names that become another name where `-`, `_` and `.` are one (CGI,
-WSGI, PHP), targets that a path-based rule could misjudge, and hosts that are not hosts. What passes
-leaves here in canonical form.
+WSGI, PHP), and what `target` refuses. What passes leaves here in canonical form. `docs/http.md` has
+all of it, with the reasons.
 """
 
 import re

@@ -67,6 +67,8 @@ def test_no_path_makes_a_location_that_names_a_host(path: str) -> None:
         (PathRewrite(pattern=b"^/(.)61", replacement=rb"/\1"), b"/%61zz", b"/%25zz"),
         (PathRewrite(pattern=b"fx"), b"/%0fx0", b"/%2500"),
         (PathRewrite(strip_prefix=b"/api/v1"), b"/api//v1/a//b", b"/a//b"),
+        (PathRewrite(strip_prefix=b"/api/v1"), b"/api;a=b//v1;c/d;e", b"/d;e"),
+        (PathRewrite(strip_prefix=b"/api"), b"/api;v=2", b"/"),
         (PathRewrite(strip_prefix=b"/a.b"), b"/axb/c", b"/axb/c"),
         (PathRewrite(strip_prefix=b"/"), b"/a", b"/a"),
     ],
