@@ -75,6 +75,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     nominated: tuple[bytes, ...]  # lower-case field names that Connection lists; hop-by-hop all
     block: bytes  # every field, Host included, canonical
     memo: Memo = msgspec.field(default_factory=Memo)  # of the block
+    for_us: bool = False  # Max-Forwards was 0: it goes no further (RFC 9110 §7.6.2)
 
     @property
     def has_body(self) -> bool:
@@ -133,19 +134,20 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 SWITCHING_PROTOCOLS: Final = 101
 OK: Final = 200
 
-_FIELD = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
+_FIELD: Final = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
+"""Each byte is looked at once: a head may hold 64 KiB of spaces, chosen by anybody."""
 
 
 def fields(block: bytes) -> list[tuple[bytes, bytes]]:
     """All (lower-case name, value) pairs of a canonical block, in order."""
-    return [(name.lower(), value) for name, value in _FIELD.findall(block)]
+    return [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(block)]
 
 
 def field(block: bytes, name: bytes) -> bytes | None:
     """The first value of field `name` (given in lower case), or None."""
     for have, value in _FIELD.findall(block):
         if have.lower() == name:
-            return bytes(value)
+            return bytes(value.rstrip(b" \t"))
     return None
 
 
