@@ -75,6 +75,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     nominated: tuple[bytes, ...]  # lower-case field names that Connection lists; hop-by-hop all
     block: bytes  # every field, Host included, canonical
     memo: Memo = msgspec.field(default_factory=Memo)  # of the block
+    for_us: bool = False  # Max-Forwards was 0: it goes no further (RFC 9110 §7.6.2)
 
     @property
     def has_body(self) -> bool:

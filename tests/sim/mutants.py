@@ -178,7 +178,7 @@ MUTANTS: Final = (
     Mutant(
         "the last chunk is forgotten",
         answering.on_response_part,
-        "data += last_chunk(hygiene.trailers(part.trailers))",
+        "data += _last_chunk(x, part)",
         "pass",
     ),
     Mutant(

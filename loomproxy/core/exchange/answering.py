@@ -101,13 +101,18 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     if x.down_framing is CHUNKED:
         data = chunk(data) if data else b""
         if part.ended:
-            data += last_chunk(hygiene.trailers(part.trailers))
+            data += _last_chunk(x, part)
     if data:
         x.hands.send_down(data)
     if part.ended:
         _over(x, now)
     else:
         x.deadline_at = now + x.patience_s(DATA)
+
+
+def _last_chunk(x: State, part: ResponsePart) -> bytes:
+    assert x.route is not None
+    return last_chunk(hygiene.trailers(part.trailers, hygiene.touched(x.route.response_ops)))
 
 
 def _over(x: State, now: Instant) -> None:

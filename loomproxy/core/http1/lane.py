@@ -22,7 +22,7 @@ from typing import Final
 
 from loomproxy.core.http1.framing import response_framing
 from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits
-from loomproxy.core.hygiene import any_case, nominations
+from loomproxy.core.hygiene import any_case, nominations, usual_nominations
 from loomproxy.core.message import (
     CHUNKED,
     CLOSE,
@@ -38,7 +38,7 @@ _SEGMENT: Final = rb"[!$&'()*+,\-.0-9:;=@A-Z_a-z~]"
 _ESCAPE: Final = rb"%(?!00|2[EeFf]|5[Cc])[0-9A-Fa-f]{2}"
 _PATH: Final = rb"(?>(?:/(?!\.{1,2}(?:[/;? ]))%b*+(?:%b%b*+)*)+)" % (_SEGMENT, _ESCAPE, _SEGMENT)
 _REQUEST_LINE: Final = re.compile(
-    rb"([A-Z]{1,%d}+) ((%b)(?:\?([!\"$-~]*+))?) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
+    rb"([A-Z]{1,%d}+) (?!//)((%b)(?:\?([!\"$-~]*+))?) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
 )
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n")
 
@@ -64,6 +64,8 @@ _AUTHORITY: Final = re.compile(
 _FIELD_BYTES_MIN: Final = (
     4  # `a:` and CRLF: a block with fewer bytes than that per field allowed needs no count
 )
+_UNUSUAL_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
+_STATUS_NO_CONTENT: Final = 204
 
 
 def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHead | None:
@@ -75,7 +77,9 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
     if line is None:
         return None
     method, target, path, query = line.groups(b"")
-    if len(target) > limits.target_bytes_max or method == b"CONNECT":
+    if len(target) > limits.target_bytes_max or method in _UNUSUAL_METHODS:
+        return None
+    if method == b"OPTIONS" and b"max-forwards" in raw.lower():
         return None
     block = raw[line.end() : -2]
     if known is None or block != known.block:
@@ -93,7 +97,7 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
         known.keep_alive,
         known.expect_continue,
         known.upgrade,
-        known.nominated,
+        (),
         known.block,
         known.memo,
     )
@@ -115,10 +119,12 @@ def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> 
     if length is None or (expect is not None and expect.lower() != b"100-continue"):
         return None
     close, upgrade = False, b""
-    nominated: tuple[bytes, ...] = ()
     connection = picked.get(b"connection")
     if connection is not None:
-        close, _, upgrades, nominated = nominations(connection)
+        usual = usual_nominations(connection)
+        if usual is None:
+            return None
+        close, _, upgrades, _ = usual
         upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
     return RequestHead(
         line[1],
@@ -133,7 +139,7 @@ def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> 
         not close,
         expect is not None,
         upgrade,
-        nominated,
+        (),
         block,
     )
 
@@ -168,6 +174,7 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
     if len(picked) != len(found):
         return None
     minor_version = 1 if minor == b"1" else 0
+    status = int(status_digits)
     chunked = False
     length: int | None = None
     if b"content-length" in picked or b"transfer-encoding" in picked:
@@ -176,9 +183,8 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
             return None
         chunked = found_length[0] is CHUNKED
         length = None if chunked else found_length[1]
-        if chunked and not minor_version:
+        if (chunked and not minor_version) or (status == _STATUS_NO_CONTENT and length != 0):
             return None
-    status = int(status_digits)
     framing = response_framing(status, method, length, chunked=chunked)
     keep_alive, upgrade, nominated = _persistence(picked, minor_version, framing)
     return ResponseHead(

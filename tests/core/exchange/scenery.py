@@ -94,9 +94,13 @@ def endpoint(world: World, name: str) -> Endpoint:
 
 def request(method: str, path: str, *lines: str, version: str = "1.1") -> RequestHead:
     """A request head, read by the wire from these lines."""
+    return read(f"{method} {path} HTTP/{version}", "Host: a.example", *lines)
+
+
+def read(*lines: str) -> RequestHead:
+    """A request head of just these lines."""
     wire = RequestWire(Limits())
-    begin = f"{method} {path} HTTP/{version}"
-    wire.receive("\r\n".join((begin, "Host: a.example", *lines, "", "")).encode())
+    wire.receive("\r\n".join((*lines, "", "")).encode())
     head = wire.poll()
     assert isinstance(head, RequestHead), head
     return head

@@ -35,6 +35,7 @@ from tests.core.exchange.scenery import (
     post_chunked,
     put,
     queueing,
+    read,
     response,
     route,
     waiting,
@@ -114,6 +115,15 @@ def test_a_route_may_rewrite_the_path_and_name_the_endpoint_as_host() -> None:
         >> opened()
         << deadline(RESPONSE_S)
         << sends_up(b"GET /x?y HTTP/1.1\r\nHost: 10.0.0.1\r\n")
+    )
+
+
+def test_a_request_without_host_is_given_the_one_of_its_endpoint() -> None:
+    assert (
+        connecting(read("GET / HTTP/1.0", "X: y"))
+        >> opened()
+        << deadline(RESPONSE_S)
+        << sends_up(b"GET / HTTP/1.1\r\nHost: 10.0.0.1\r\nX: y\r\n")
     )
 
 

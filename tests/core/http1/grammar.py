@@ -26,6 +26,7 @@ _TOUCHY_NAMES = (
     "Host",
     "Keep-Alive",
     "Max-Forwards",
+    "X-Original-URL",
     "Proxy",
     "Proxy-Connection",
     "TE",
@@ -46,7 +47,15 @@ _ODD_NAMES = (
     "\x00",
 )
 _OF_NAME = {
-    "Connection": ("close", "keep-alive, X", "upgrade", "x, Upgrade", "Host", "close, close", ","),
+    "Connection": (
+        "close",
+        "keep-alive, Upgrade",
+        "upgrade",
+        "keep-alive, X",
+        "Host",
+        "close, content-length",
+        ",",
+    ),
     "Content-Length": (
         "0",
         "1",
@@ -90,6 +99,7 @@ _OF_NAME = {
         "",
         "\x0bchunked",
     ),
+    "Max-Forwards": ("0", "1", "10", "00", "", "x", "-1", "9" * 10),
     "Upgrade": ("websocket", "h2c", "", "a/1, b"),
 }
 _VALUES = (
@@ -162,7 +172,8 @@ TARGETS = st.sampled_from(
 _REQUEST_LINES = st.builds(
     "{} {} {}{}".format,
     st.sampled_from(
-        ["GET", "POST", "PUT", "HEAD", "OPTIONS"] * 5 + ["get", "CONNECT", "G T", "", "A" * 65]
+        ["GET", "POST", "PUT", "HEAD", "OPTIONS"] * 5
+        + ["get", "CONNECT", "TRACE", "G T", "", "A" * 65]
     ),
     TARGETS,
     st.sampled_from(

@@ -60,9 +60,9 @@ def test_request_bodies(lines: list[str], framing: Framing, body_bytes: int) -> 
 
 
 def test_upgrade_counts_only_when_connection_names_it() -> None:
-    head = request("Host: a", "Upgrade: WebSocket", "Connection: keep-alive, Upgrade, X-One")
+    head = request("Host: a", "Upgrade: WebSocket", "Connection: keep-alive, Upgrade")
     assert head is not None
-    assert (head.upgrade, head.nominated, head.keep_alive) == (b"websocket", (b"x-one",), True)
+    assert (head.upgrade, head.nominated, head.keep_alive) == (b"websocket", (), True)
     head = request("Host: a", "Upgrade: websocket", "Connection: keep-alive")
     assert head is not None
     assert head.upgrade == b""
@@ -85,6 +85,7 @@ def test_an_expectation_is_noticed() -> None:
         ["Host: a", "Content-Length: " + "1" * 19],
         ["Host: a", "Transfer-Encoding: gzip"],
         ["Host: a", "Transfer-Encoding: Chunked"],
+        ["Host: a", "Connection: X-One"],
         ["Host: a", "X:  two"],
         ["Host: a", "X: y "],
         ["Host: a", "X_Y: z"],
@@ -104,12 +105,22 @@ def test_any_other_request_is_left_to_the_slow_way(lines: list[str]) -> None:
         "GET / HTTP/1.0",
         "get / HTTP/1.1",
         "CONNECT / HTTP/1.1",
+        "TRACE / HTTP/1.1",
+        "GET //a HTTP/1.1",
         "GET * HTTP/1.1",
         "GET /../a HTTP/1.1",
     ],
 )
 def test_any_other_request_line_is_left_to_the_slow_way(start: str) -> None:
     assert request("Host: a", start=start) is None
+
+
+def test_options_that_count_their_hops_are_left_to_the_slow_way() -> None:
+    first = request("Host: a", "MAX-Forwards: 1")
+    assert first is not None
+    raw = b"OPTIONS / HTTP/1.1\r\n" + first.block + b"\r\n"
+    assert lane.request(raw, LIMITS, first) is None
+    assert request("Host: a", start="OPTIONS / HTTP/1.1") is not None
 
 
 def test_what_exceeds_a_bound_is_left_to_the_slow_way() -> None:
@@ -169,6 +180,8 @@ def test_what_a_response_says_of_its_connection() -> None:
         (["Content-Length: x"], "HTTP/1.1 200 OK"),
         (["Content-Length: 1", "Content-Length: 1"], "HTTP/1.1 200 OK"),
         (["Transfer-Encoding: chunked"], "HTTP/1.0 200 OK"),
+        (["Content-Length: 1"], "HTTP/1.1 204 No Content"),
+        (["Transfer-Encoding: chunked"], "HTTP/1.1 204 No Content"),
         (["X:y"], "HTTP/1.1 200 OK"),
         ([], "HTTP/2.0 200 OK"),
         ([], "HTTP/1.1 099 OK"),
