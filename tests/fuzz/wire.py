@@ -40,6 +40,7 @@ _OPS: Final = (
         remove=(b"cookie",),
     ),
 )
+SHORT: Final = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n"
 _GET: Final = slow.request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Limits())
 _OLD_GET: Final = slow.request(b"GET / HTTP/1.0\r\n\r\n", Limits())
 
@@ -69,6 +70,7 @@ def wire_request(given: bytes) -> None:
     choice, limits, pieces, data = Knobs.read(given)
     whole = requests([data], limits)
     assert requests(pieces, limits) == whole
+    assert requests([data, *pieces, SHORT], limits) == requests([data + data + SHORT], limits)
     alike(whole, heard_requests(data))
     for head in whole:
         if isinstance(head, RequestHead):

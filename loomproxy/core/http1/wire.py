@@ -223,6 +223,7 @@ class RequestWire(_Wire):
             if data == self._known_raw and not self._at and data:
                 # Most clients ask for the next thing as for the last one, one at a time.
                 self._data = b""
+                self._searched = 0
                 return self._begun(self._known_head)
             return self._poll_head() if len(data) > self._at else None
         return self._poll_part() if state is _BODY else None

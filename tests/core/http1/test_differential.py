@@ -17,6 +17,7 @@ from tests.core.http1.test_corpus import REQUESTS as REQUEST_CASES
 from tests.core.http1.test_corpus import RESPONSES as RESPONSE_CASES
 from tests.fuzz.lane import lane_request, lane_response
 
+SHORT = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n"
 METHODS = st.sampled_from([b"GET", b"GET", b"HEAD", b"POST"])
 CHUNKED_HEADS = {
     "request": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -48,6 +49,14 @@ def responses_are_read_alike(data: bytes, method: bytes) -> None:
 @given(REQUESTS)
 def test_requests_made_up_by_a_grammar(data: bytes) -> None:
     requests_are_read_alike(data)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.one_of(USUAL_REQUESTS, REQUESTS))
+def test_requests_that_come_again_and_another_behind_them(data: bytes) -> None:
+    whole = requests([data + data + SHORT])
+    for at in range(1, len(data)):
+        assert requests([data, data[:at], data[at:], SHORT]) == whole, at
 
 
 @settings(max_examples=80, deadline=None)

@@ -98,6 +98,20 @@ def test_the_same_head_again_is_the_same_object_and_another_is_not() -> None:
     assert third.host == b"b"
 
 
+def test_a_short_request_is_heard_behind_one_that_came_again_in_two_pieces() -> None:
+    again = GET.replace(b"/ ", b"/a/longer/path/than/the/next/one ")
+    wire = request_wire(again)
+    assert isinstance(wire.poll(), RequestHead)
+    wire.next_message()
+    wire.receive(again[:-1])
+    assert wire.poll() is None
+    wire.receive(again[-1:])
+    assert isinstance(wire.poll(), RequestHead)
+    wire.next_message()
+    wire.receive(GET)
+    assert isinstance(wire.poll(), RequestHead)
+
+
 def test_a_large_head_is_read_but_not_remembered() -> None:
     large = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 5000 + b"\r\n\r\n"
     wire = request_wire(large)
