@@ -9,7 +9,7 @@ request of the next user of this connection; behind the case, on a connection of
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,7 @@ WITHIN_S: Final = 8.0
 """How long a proxy may take for anything; well above the timeouts that it is given."""
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r\n")
+_CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 
@@ -41,7 +42,7 @@ class Observation:
     """What both sides saw of one case."""
 
     answers: list[Answer]  # without the probe's
-    ending: str  # "kept": the probe got its answer; "closed"; "silent": neither came in time
+    ending: str  # "kept": the probe got its answer; "closed"; "silent": neither; "garbled"
     requests: list[Received] = field(default_factory=list)  # without probe and settling request
     begun: list[Received] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -134,6 +135,10 @@ def _asks_head(text: str) -> bool:
     return text.lstrip("\r\n").startswith("HEAD ")
 
 
+class _Garbled(Exception):
+    """What the client got is no answer, or ends inside of one's head."""
+
+
 class _Client:
     """A client connection."""
 
@@ -170,6 +175,8 @@ class _Client:
                 return await self._answers(last, head=head)
         except TimeoutError:
             return "silent"
+        except _Garbled:
+            return "garbled"
 
     async def _answers(self, last: bytes, *, head: bool) -> str:
         while True:
@@ -189,11 +196,13 @@ class _Client:
         """The next answer; None where there is none before the end."""
         while (end := self._held.find(b"\r\n\r\n")) < 0:
             if not await self._more():
-                assert not self._held, f"an answer that ends in its head: {self._held!r}"
+                if self._held:
+                    raise _Garbled
                 return None
         raw, self._held = self._held[: end + 4], self._held[end + 4 :]
         match = _STATUS_LINE.match(raw)
-        assert match, f"not an answer: {raw!r}"
+        if match is None:
+            raise _Garbled
         status = int(match[1])
         if status < 200 or status in (204, 304) or head:
             return Answer(status, raw, b"", whole=True)
@@ -217,6 +226,8 @@ class _Client:
             while (end := self._held.find(b"\r\n")) < 0:
                 if not await self._more():
                     return body, False
+            if not _CHUNK_SIZE.fullmatch(self._held, 0, end):
+                raise _Garbled
             size = int(self._held[:end], 16)
             self._held = self._held[end + 2 :]
             data, whole = await self._exactly(size + 2 if size else 0)
@@ -261,9 +272,9 @@ async def _client(port: int) -> AsyncIterator[_Client]:
         client.close()
 
 
-async def play(lanes: Lanes, cases: list[RequestCase | ResponseCase]) -> dict[str, Observation]:
+async def play(lanes: Lanes, cases: Iterable[RequestCase | ResponseCase]) -> dict[str, Observation]:
     """Play all cases, on each lane one at a time; the observations by the cases' keys."""
-    waiting = list(reversed(cases))
+    waiting = list(cases)[::-1]
     seen: dict[str, Observation] = {}
 
     async def one_lane(lane: Lane) -> None:

@@ -167,7 +167,9 @@ class Line(asyncio.Protocol):
         except Unreadable as why:
             self.unreadable = True
             self.recorder.unreadable.append(str(why))
-            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
             self.transport.close()
         self.recorder.news.set()
 

@@ -4,7 +4,9 @@ The files and their keys are described in `tests/corpus/README.md`. A key that i
 there is refused, so that a misspelt expectation cannot pass for a kept one.
 """
 
+import functools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -178,7 +180,13 @@ def responses(*files: str) -> list[ResponseCase]:
     return _cases(_ResponseFile, files or RESPONSE_FILES)
 
 
-def by_family(cases: list[RequestCase | ResponseCase]) -> dict[str, list]:
+@functools.cache
+def every() -> tuple[RequestCase | ResponseCase, ...]:
+    """All cases."""
+    return (*requests(), *responses())
+
+
+def by_family(cases: Iterable[RequestCase | ResponseCase]) -> dict[str, list]:
     """The cases by what they try."""
     found: dict[str, list] = {}
     for case in cases:
