@@ -57,5 +57,5 @@ def _settings(ports: list[int]):
         name: pool(f"http://127.0.0.1:{port}", ejection={"failures": 0})
         for name, port in zip(_names(), ports, strict=True)
     }
-    timeouts = {"idle": TIMEOUT_S, "response": TIMEOUT_S}
+    timeouts = {"idle": TIMEOUT_S}
     return settings(listeners=listeners, routes=routes, pools=pools, timeouts=timeouts)
