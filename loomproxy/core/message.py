@@ -44,6 +44,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     upgrade: bytes  # the Upgrade field in lower case when Connection names it; else b""
     nominated: tuple[bytes, ...]  # lower-case field names that Connection lists; hop-by-hop all
     block: bytes  # every field, Host included, canonical
+    for_us: bool = False  # Max-Forwards was 0: it goes no further (RFC 9110 §7.6.2)
 
     @property
     def has_body(self) -> bool:

@@ -161,7 +161,7 @@ MUTANTS: Final = (
     Mutant(
         "the last chunk is forgotten",
         answering.on_response_part,
-        "data += last_chunk(hygiene.trailers(part.trailers))",
+        "data += _last_chunk(x, part)",
         "pass",
     ),
     Mutant("an old client gets chunks", answering._begin, "x.request.minor_version >= 1", "True"),

@@ -95,13 +95,18 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     if x.down_framing is Framing.CHUNKED:
         data = chunk(data) if data else b""
         if part.ended:
-            data += last_chunk(hygiene.trailers(part.trailers))
+            data += _last_chunk(x, part)
     if data:
         x.out.append(SendDown(data))
     if part.ended:
         _over(x, now)
     else:
         x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.DATA))))
+
+
+def _last_chunk(x: State, part: ResponsePart) -> bytes:
+    assert x.route is not None
+    return last_chunk(hygiene.trailers(part.trailers, hygiene.touched(x.route.response_ops)))
 
 
 def _over(x: State, now: Instant) -> None:

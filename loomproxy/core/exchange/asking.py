@@ -28,6 +28,10 @@ def on_request(x: State, head: RequestHead, now: Instant) -> None:
     outcome.request_id = hygiene.request_id(head.block, snapshot.policy, outcome.request_id)
     x.client_body_ended = head.framing is Framing.NONE
     x.keep = x.keep and head.keep_alive
+    if head.for_us:
+        x.enter(Phase.POLICY, NEVER)
+        x.reply(answer.LAST_RECIPIENT, now)
+        return
     route = snapshot.table.find(head, peer.listener)
     if route is None:
         x.enter(Phase.POLICY, NEVER)
@@ -110,7 +114,10 @@ def _framed(x: State, part: RequestPart) -> bytes:
     if x.request.framing is not Framing.CHUNKED:
         return part.data
     data = chunk(part.data) if part.data else b""
-    return data + last_chunk(hygiene.trailers(part.trailers)) if part.ended else data
+    if not part.ended:
+        return data
+    assert x.route is not None
+    return data + last_chunk(hygiene.trailers(part.trailers, hygiene.touched(x.route.request_ops)))
 
 
 def ignore_part(x: State, part: RequestPart, _now: Instant) -> None:

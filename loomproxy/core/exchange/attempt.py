@@ -3,11 +3,14 @@
 from loomproxy.core import fault as faults
 from loomproxy.core import hygiene
 from loomproxy.core.command import Open, SendUp
+from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.event import DeadlineExpired, Opened, OpenFailed, SlotFreed, UpstreamGone
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.fault import Fault
+from loomproxy.core.message import RequestHead
 from loomproxy.core.pool import Pool
 from loomproxy.core.retry import may_repeat
+from loomproxy.core.route import HOST_OF_ENDPOINT, Route
 from loomproxy.core.units import Instant
 
 
@@ -78,11 +81,17 @@ def _head_up(x: State) -> bytes:
         peer=x.peer,
         policy=x.snapshot.policy,
         target=request.target if rewrite is None else rewrite.target(request),
-        host=endpoint.authority if route.host == b"" else route.host,
+        host=_host_up(route, endpoint, request),
         ops=route.request_ops,
         upgrade=x.upgrading,
         values=x.values,
     )
+
+
+def _host_up(route: Route, endpoint: Endpoint, request: RequestHead) -> bytes | None:
+    """What Host says; None: what the client said, if it did. HTTP/1.0 knows requests without."""
+    from_endpoint = route.host == HOST_OF_ENDPOINT or (route.host is None and not request.authority)
+    return endpoint.authority if from_endpoint else route.host
 
 
 def on_open_failed(x: State, event: OpenFailed, now: Instant) -> None:

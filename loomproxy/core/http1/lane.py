@@ -22,14 +22,14 @@ from typing import Final
 
 from loomproxy.core.http1.framing import response_framing
 from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits
-from loomproxy.core.hygiene import any_case, nominations
+from loomproxy.core.hygiene import any_case, nominations, usual_nominations
 from loomproxy.core.message import Framing, RequestHead, ResponseHead
 
 _SEGMENT: Final = rb"[!$&'()*+,\-.0-9:;=@A-Z_a-z~]"
 _ESCAPE: Final = rb"%(?!00|2[EeFf]|5[Cc])[0-9A-Fa-f]{2}"
 _PATH: Final = rb"(?>(?:/(?!\.{1,2}(?:[/;? ]))%b*+(?:%b%b*+)*)+)" % (_SEGMENT, _ESCAPE, _SEGMENT)
 _REQUEST_LINE: Final = re.compile(
-    rb"([A-Z]{1,%d}+) ((%b)(?:\?([!\"$-~]*+))?) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
+    rb"([A-Z]{1,%d}+) (?!//)((%b)(?:\?([!\"$-~]*+))?) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
 )
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n")
 
@@ -55,6 +55,8 @@ _AUTHORITY: Final = re.compile(
 _FIELD_BYTES_MIN: Final = (
     4  # `a:` and CRLF: a block with fewer bytes than that per field allowed needs no count
 )
+_UNUSUAL_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
+_STATUS_NO_CONTENT: Final = 204
 
 
 # Bound once: reading a member through its class costs as much as a call.
@@ -74,7 +76,9 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
     if line is None:
         return None
     method, target, path, query = line.groups(b"")
-    if len(target) > limits.target_bytes_max or method == b"CONNECT":
+    if len(target) > limits.target_bytes_max or method in _UNUSUAL_METHODS:
+        return None
+    if method == b"OPTIONS" and b"max-forwards" in raw.lower():
         return None
     block = raw[line.end() : -2]
     if known is None or block != known.block:
@@ -92,7 +96,7 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
         known.keep_alive,
         known.expect_continue,
         known.upgrade,
-        known.nominated,
+        (),
         known.block,
     )
 
@@ -113,10 +117,12 @@ def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> 
     if length is None or (expect is not None and expect.lower() != b"100-continue"):
         return None
     close, upgrade = False, b""
-    nominated: tuple[bytes, ...] = ()
     connection = picked.get(b"connection")
     if connection is not None:
-        close, _, upgrades, nominated = nominations(connection)
+        usual = usual_nominations(connection)
+        if usual is None:
+            return None
+        close, _, upgrades, _ = usual
         upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
     return RequestHead(
         line[1],
@@ -131,7 +137,7 @@ def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> 
         not close,
         expect is not None,
         upgrade,
-        nominated,
+        (),
         block,
     )
 
@@ -142,7 +148,7 @@ def _length(picked: dict[bytes, bytes], limits: Limits) -> tuple[Framing, int] |
     coding = picked.get(b"transfer-encoding")
     if digits is None:
         assert coding is not None
-        return (_CHUNKED, 0) if coding.lower() == b"chunked" else None
+        return (_CHUNKED, 0) if coding == b"chunked" else None
     if coding is not None or not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX:
         return None
     length = int(digits)
@@ -166,6 +172,7 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
     if len(picked) != len(found):
         return None
     minor_version = 1 if minor == b"1" else 0
+    status = int(status_digits)
     chunked = False
     length: int | None = None
     if b"content-length" in picked or b"transfer-encoding" in picked:
@@ -174,9 +181,8 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
             return None
         chunked = found_length[0] is _CHUNKED
         length = None if chunked else found_length[1]
-        if chunked and not minor_version:
+        if (chunked and not minor_version) or (status == _STATUS_NO_CONTENT and length != 0):
             return None
-    status = int(status_digits)
     framing = response_framing(status, method, length, chunked=chunked)
     keep_alive, upgrade, nominated = _persistence(picked, minor_version, framing)
     return ResponseHead(

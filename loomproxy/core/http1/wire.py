@@ -337,7 +337,7 @@ class ResponseWire(_Wire):
     def _incomplete(self) -> Refusal | None:
         if self.buffered:
             self._answered = True
-            why, _ = self._why_hopeless()
+            why = slow.no_answer(self._data, self._at) or self._why_hopeless()[0]
             if why:
                 return self._refuse(faults.UPSTREAM_MALFORMED, why)
         if not self._ended:

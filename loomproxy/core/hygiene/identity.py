@@ -122,11 +122,11 @@ def _x_forwarded_lines(
         port = _said(head.block, b"x-forwarded-port", _PORT, port)
         authority = _said(head.block, b"x-forwarded-host", _HOST_AND_PORT, authority)
         forwarded_for = _joined([*values_of(head.block, b"x-forwarded-for"), peer.ip])
-    return b"%b%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n%b" % (
+    return b"%b%bX-Forwarded-Proto: %b\r\n%b%b" % (
         b"X-Forwarded-For: %b\r\n" % forwarded_for if forwarded_for else b"",
         b"X-Real-IP: %b\r\n" % values.client_ip if values.client_ip else b"",
         scheme,
-        authority,
+        b"X-Forwarded-Host: %b\r\n" % authority if authority else b"",
         b"X-Forwarded-Port: %b\r\n" % port if port else b"",
     )
 

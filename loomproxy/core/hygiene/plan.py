@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from loomproxy.core.hygiene.names import HOP_BY_HOP, IDENTITY, OURS_ALONE, cutter
+from loomproxy.core.hygiene.names import HOP_BY_HOP, IDENTITY, OURS_ALONE, OVERRIDES, cutter
 from loomproxy.core.hygiene.policy import Family, ForwardPolicy, HeaderOps, Values
 
 _PLACEHOLDER: Final = re.compile(rb"\{(client_ip|request_id|host|scheme|path|route)\}")
@@ -102,7 +102,7 @@ def plan_for(policy: ForwardPolicy, ops: HeaderOps | None, kind: str) -> Plan:
 def _request_names(policy: ForwardPolicy, kind: str) -> tuple[set[bytes], tuple[bytes, ...]]:
     names = {*OURS_ALONE, b"proxy", policy.request_id_header.lower()}
     if kind == FROM_ANYBODY:
-        return names | IDENTITY, (b"x-forwarded-",)
+        return names | IDENTITY | OVERRIDES, (b"x-forwarded-",)
     if policy.believe is Family.RFC7239:
         believed = {b"forwarded"}
         written = believed if policy.forwarded else set()

@@ -7,7 +7,7 @@ import msgspec
 
 from loomproxy.core.hygiene import HeaderOps
 from loomproxy.core.message import RequestHead
-from loomproxy.core.route.match import Match, normal_path, normal_prefix
+from loomproxy.core.route.match import Match, normal_escapes, normal_prefix
 
 
 class ToPool(msgspec.Struct, frozen=True):
@@ -67,15 +67,17 @@ class PathRewrite(msgspec.Struct, frozen=True):
 
         It begins with exactly one slash: what is left of `/api//x` without `/api` must not be read
         as an authority. And it has no dot segments: a pattern that ends within a segment makes one
-        of `/strip../x`, which never was one for the routes.
+        of `/strip../x`, which never was one for the routes. Where a pattern cuts an escape in half,
+        what is left of it is escaped again.
         """
         path = head.path
         if not path.startswith(b"/"):
             return head.target
         if self.strip_prefix:
-            path = _stripped(normal_path(path), self.strip_prefix)
+            path = _stripped(normal_escapes(path), self.strip_prefix)
         if self.pattern:
             path = re.sub(self.pattern, self.replacement, path, count=1)
+            path = _BAD_ESCAPE.sub(b"%25", path)
         path, mark, query = path.partition(b"?")
         path = self.add_prefix + b"/" + _without_dots(path).lstrip(b"/") + mark + query
         if not head.query:
@@ -125,20 +127,21 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def _stripped(path: bytes, prefix: bytes) -> bytes:
-    """`path` without `prefix` where that ends with a segment; as it is otherwise."""
-    prefix = normal_prefix(prefix)
-    rest = path[len(prefix) :]
-    if not path.startswith(prefix) or (rest and not rest.startswith(b"/")):
-        return path
-    return rest
+    """`path` without `prefix` where that ends with a segment; as it is otherwise.
+
+    The prefix is found as routes find it, whatever the number of slashes between its segments.
+    """
+    segments = [re.escape(segment) for segment in normal_prefix(prefix).split(b"/")]
+    found = re.match(rb"%b(?=/|\Z)" % b"/+".join(segments), path)
+    return path if found is None else path[found.end() :]
 
 
 def _without_dots(path: bytes) -> bytes:
     """`path` with `.` and `..` carried out (RFC 3986 §5.2.4), escaped ones too."""
-    if b"." not in normal_path(path):
+    if b"." not in normal_escapes(path):
         return path
     kept: list[bytes] = []
-    segments = normal_path(path).split(b"/")
+    segments = normal_escapes(path).split(b"/")
     for segment in segments:
         if segment == b"..":
             del kept[-1:]
@@ -149,4 +152,5 @@ def _without_dots(path: bytes) -> bytes:
     return b"/".join(kept)
 
 
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%(?=00)")
 _PLACEHOLDER: Final = re.compile(rb"\{(scheme|host|path|query)\}")

@@ -10,6 +10,7 @@ from loomproxy.core.event import (
     RequestBroken,
     RequestPart,
 )
+from loomproxy.core.hygiene import HeaderOps
 from loomproxy.core.route import ToPool
 from tests.core.exchange.scenery import (
     CONNECT_S,
@@ -221,6 +222,32 @@ def test_a_body_in_chunks_goes_up_in_chunks_with_its_trailers() -> None:
         >> RequestPart(b"de", ended=True, trailers=b"X-Sum: 1\r\nHost: evil\r\n")
         << sends_up(b"2\r\nde\r\n0\r\nX-Sum: 1\r\n\r\n")
         << deadline(RESPONSE_S)
+    )
+
+
+def test_a_trailer_has_no_say_in_a_field_that_the_route_sets() -> None:
+    ops = HeaderOps(set=((b"X-User", b"nobody"),), remove=(b"X-Role",))
+    world = house(routes=(route("*", ToPool("web"), request_ops=ops),))
+    said = b"X_User: root\r\nx-role: admin\r\nX-Sum: 1\r\n"
+    assert (
+        waiting(post_chunked(), world)
+        >> RequestPart(b"", ended=True, trailers=said)
+        << sends_up(b"0\r\nX-Sum: 1\r\n\r\n")
+        << deadline(RESPONSE_S)
+    )
+
+
+@pytest.mark.parametrize("target", ["/fixed", "*"])
+def test_options_that_may_go_no_further_are_answered_here(target: str) -> None:
+    assert (
+        play()
+        >> request("OPTIONS", target, "Max-Forwards: 0")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(204, b"Connection: keep-alive", end=b"\r\n\r\n")
+        << deadline(UNROUTED.send_s)
+        >> DownstreamTaken()
+        << ...
+        << finish(Fate.KEEP, "--", status=204, route="-", attempts=0, response_bytes=0)
     )
 
 

@@ -15,6 +15,9 @@ from loomproxy.core.event import (
     UpstreamFull,
     UpstreamGone,
 )
+from loomproxy.core.http1.limits import Limits
+from loomproxy.core.http1.wire import RequestWire
+from loomproxy.core.message import RequestHead
 from loomproxy.core.pool import PoolSpec
 from loomproxy.core.route import HOST_OF_ENDPOINT, PathRewrite, RetryPolicy, ToPool
 from loomproxy.core.world import World
@@ -114,6 +117,19 @@ def test_a_route_may_rewrite_the_path_and_name_the_endpoint_as_host() -> None:
         >> opened()
         << deadline(RESPONSE_S)
         << sends_up(b"GET /x?y HTTP/1.1\r\nHost: 10.0.0.1\r\n")
+    )
+
+
+def test_a_request_without_host_is_given_the_one_of_its_endpoint() -> None:
+    wire = RequestWire(Limits())
+    wire.receive(b"GET / HTTP/1.0\r\nX: y\r\n\r\n")
+    head = wire.poll()
+    assert isinstance(head, RequestHead)
+    assert (
+        connecting(head)
+        >> opened()
+        << deadline(RESPONSE_S)
+        << sends_up(b"GET / HTTP/1.1\r\nHost: 10.0.0.1\r\nX: y\r\n")
     )
 
 

@@ -202,6 +202,11 @@ def test_a_peer_without_address_is_not_invented() -> None:
     assert b"X-Real-IP" not in lines
 
 
+def test_a_host_that_was_not_said_is_not_invented() -> None:
+    lines = identity_lines(head(authority=b""), BALANCER, POLICY, Values())
+    assert b"X-Forwarded-Host" not in lines
+
+
 def test_forwarded_is_written_as_rfc_7239_wants() -> None:
     policy = ForwardPolicy(x_forwarded=False, forwarded=True, believe=Family.RFC7239)
     v6 = Peer(ip=b"2001:db8::1", port=1, trusted=False)

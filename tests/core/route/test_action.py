@@ -58,6 +58,11 @@ def test_no_path_makes_a_location_that_names_a_host(path: str) -> None:
         (PathRewrite(pattern=b"^/u/(.*)", replacement=rb"/u?id=\1"), b"/u/7?x=1", b"/u?id=7&x=1"),
         (PathRewrite(pattern=b"^/u/(.*)", replacement=rb"\1"), b"/u/7", b"/7"),
         (PathRewrite(strip_prefix=b"/api"), b"*", b"*"),
+        (PathRewrite(pattern=b"^/(.)61", replacement=rb"/\1"), b"/%61zz", b"/%25zz"),
+        (PathRewrite(pattern=b"fx"), b"/%0fx0", b"/%2500"),
+        (PathRewrite(strip_prefix=b"/api/v1"), b"/api//v1/a//b", b"/a//b"),
+        (PathRewrite(strip_prefix=b"/a.b"), b"/axb/c", b"/axb/c"),
+        (PathRewrite(strip_prefix=b"/"), b"/a", b"/a"),
     ],
 )
 def test_rewriting(rewrite: PathRewrite, target: bytes, expected: bytes) -> None:
