@@ -84,10 +84,12 @@ async def _listening(process: subprocess.Popen[bytes], ports: list[int], directo
 async def _accepts(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
+    except ConnectionError:
         return False
+    # Where nobody listens yet, TCP may connect a port of ours with itself.
+    with_itself = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
     writer.close()
-    return True
+    return not with_itself
 
 
 def _nginx(directory: Path, places: Places) -> str:

@@ -46,7 +46,7 @@ class Wanted(_Base, kw_only=True):
 
     method: str = "GET"
     target: str = "/"
-    host: str = "a"
+    host: str = "a"  # "*": any, where the client said none
     body: str = ""
     framing: Literal["", "none", "length", "chunked"] = ""  # "": any that carries the body
     present: list[str] = []  # field lines
