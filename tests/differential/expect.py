@@ -73,8 +73,8 @@ def _differences(want: Wanted, have: Received) -> list[str]:
     found = [f"its {what} is {got!r}, not {must!r}" for what, must, got in pairs if must != got]
     lines = {f"{name}: {value}" for name, value in have.fields}
     for line in want.present:
-        name, _, value = line.partition(": ")
-        if f"{name.lower()}: {value}" not in lines:
+        name, _, value = line.partition(":")
+        if f"{name.lower()}: {value.strip()}" not in lines:
             found.append(f"{line!r} is not among its fields {sorted(lines)}")
     passed = [name for name in want.absent if have.all(name.lower())]
     return found + [f"{name} arrived: {have.all(name.lower())}" for name in passed]

@@ -19,7 +19,9 @@ REQUEST_FILES: Final = ("requests.toml", "smuggling.toml")
 RESPONSE_FILES: Final = ("responses.toml", "poisoning.toml")
 ACCEPTED: Final = "accepted"
 
-_START: Final = re.compile(r"(?:\r\n)*(\S+) (/\S*|\*) HTTP/1\.([01])\r\n")
+_START: Final = re.compile(r"(?:\r\n)*(\S+) (/\S*|\*) HTTP/1\.[01]\r\n")
+_CONNECTION: Final = re.compile(r"\r\nConnection:([^\r\n]*)", re.IGNORECASE)
+_OLD: Final = re.compile(r" HTTP/1\.0\r\n")
 _HOST: Final = re.compile(r"\r\nHost:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -52,6 +54,11 @@ class Wanted(_Base, kw_only=True):
     present: list[str] = []  # field lines
     absent: list[str] = []  # field names
     trailers: list[str] = []  # field lines, all of them
+
+    def answered(self) -> list[int]:
+        """The statuses that the client sees for it."""
+        expects = any(line.lower().startswith("expect:") for line in self.present)
+        return [100, 200] if expects else [200]
 
 
 class Client(_Base, kw_only=True):
@@ -115,11 +122,9 @@ class RequestCase(_Base, kw_only=True):
         """What the client must see."""
         if self.client is not None:
             return self.client
-        answered = [200] * len(self.wanted())
+        answered = [status for each in self.wanted() for status in each.answered()]
         if self.verdict == ACCEPTED:
-            start = _START.match(self.text())
-            kept = start is None or start[3] == "1"
-            return Client(statuses=answered, then="kept" if kept else "closed")
+            return Client(statuses=answered, then="kept" if _keeps(self.text()) else "closed")
         status = faults.FAULTS[self.verdict].status
         return Client(statuses=[*answered, status] if status else answered, then="closed")
 
@@ -136,6 +141,7 @@ class ResponseCase(_Base, kw_only=True):
     fill: Fill | None = None
     then: Literal["close", "keep"] = "close"  # what the upstream does behind these bytes
     client: Client | None = None
+    reused: bool | None = None  # whether the wire may carry another exchange
 
     @property
     def key(self) -> str:
@@ -156,6 +162,13 @@ class ResponseCase(_Base, kw_only=True):
         if status:
             return Client(statuses=[status], then="kept")
         return Client(statuses=[int(self.bytes[9:12])], then="closed", cut=True)
+
+
+def _keeps(text: str) -> bool:
+    """Whether the client lets its connection be kept (RFC 9112 §9.3)."""
+    head, end, _ = text.lstrip("\r\n").partition("\r\n\r\n")
+    said = ",".join(_CONNECTION.findall(head)).lower()
+    return "close" not in said and ("keep-alive" in said or not _OLD.search(head + end))
 
 
 def _filled(text: str, fill: Fill | None) -> str:
@@ -183,7 +196,9 @@ def responses(*files: str) -> list[ResponseCase]:
 @functools.cache
 def every() -> tuple[RequestCase | ResponseCase, ...]:
     """All cases."""
-    return (*requests(), *responses())
+    from tests.support import stances  # It is built upon this file.
+
+    return (*requests(), *responses(), *stances.cases())
 
 
 def by_family(cases: Iterable[RequestCase | ResponseCase]) -> dict[str, list]:
