@@ -17,10 +17,32 @@ _SHOWN_CHARACTERS_MAX = 18
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A request that reached the upstream whole."""
+
+    method: str
+    target: str
+    host: str
+    body: bytes
+    trailers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        cut = len(self.target) > _SHOWN_CHARACTERS_MAX
+        words = [f"{self.method} {self.target[:_SHOWN_CHARACTERS_MAX]}{'…' if cut else ''}"]
+        if self.host != "a":
+            words.append(f"@{self.host[:_SHOWN_CHARACTERS_MAX]}")
+        if self.body:
+            words.append(f"+{len(self.body)}")
+        if self.trailers:
+            words.append("and trailers")
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of a case at one proxy."""
 
-    arrived: tuple[tuple[str, str, str, bytes], ...]  # method, target, host and body
+    arrived: tuple[Arrival, ...]
     unreadable: bool  # something arrived that a strict server could not read
     refused: int | None  # the first status of an answer that was not the upstream's
     answered: tuple[tuple[int, bytes, bool], ...]  # statuses, bodies, wholeness of the upstream's
@@ -42,7 +64,7 @@ class Outcome:
         )
 
     def __str__(self) -> str:
-        words = [_arrival(*each) for each in self.arrived]
+        words = [str(each) for each in self.arrived]
         if len(words) > 2:
             words = [words[0], f"… {len(words)} requests"]
         if self.unreadable:
@@ -62,7 +84,7 @@ def outcome(case: RequestCase | ResponseCase, seen: Observation) -> Outcome:
     finals = seen.finals()
     refusals = [answer.status for answer in finals if answer.status not in theirs]
     return Outcome(
-        arrived=tuple(_request(request) for request in seen.requests),
+        arrived=tuple(_arrival(request) for request in seen.requests),
         unreadable=bool(seen.unreadable),
         refused=refusals[0] if refusals else None,
         answered=tuple(
@@ -73,11 +95,11 @@ def outcome(case: RequestCase | ResponseCase, seen: Observation) -> Outcome:
     )
 
 
-def _request(request: Received) -> tuple[str, str, str, bytes]:
-    return request.method, request.target, request.host().lower(), request.body
-
-
-def _arrival(method: str, target: str, host: str, body: bytes) -> str:
-    shown = target if len(target) <= _SHOWN_CHARACTERS_MAX else target[:_SHOWN_CHARACTERS_MAX] + "…"
-    at = "" if host == "a" else f"@{host[:_SHOWN_CHARACTERS_MAX]}"
-    return f"{method} {shown}{at}" + (f" +{len(body)}" if body else "")
+def _arrival(request: Received) -> Arrival:
+    return Arrival(
+        method=request.method,
+        target=request.target,
+        host=request.host().lower(),
+        body=request.body,
+        trailers=tuple(line.lower() for line in request.trailers),
+    )

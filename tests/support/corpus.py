@@ -209,6 +209,12 @@ def by_family(cases: Iterable[RequestCase | ResponseCase]) -> dict[str, list]:
     return found
 
 
+def counts() -> str:
+    """How many cases each family has, as the README says it."""
+    families = [f"* {family}: {len(cases)}" for family, cases in by_family(every()).items()]
+    return "\n".join([*families, "", f"{len(every())} in all."])
+
+
 def _cases(kind, files):
     """Every case, its family said: a file without families is one."""
     found = []

@@ -74,8 +74,12 @@ def test_what_is_too_long_to_write_out_is_filled_in():
     assert filled.text() == "axyxyxyb"
 
 
+def test_the_readme_counts_the_cases():
+    assert corpus.counts() in (corpus.CORPUS / "README.md").read_text()
+
+
 def test_every_case_says_where_it_comes_from_and_what_becomes_of_it():
-    for each in [*corpus.requests(), *corpus.responses()]:
+    for each in corpus.every():
         assert each.source.strip(), each.key
         assert each.seen().statuses or each.seen().then == "closed", each.key
         if isinstance(each, RequestCase):
