@@ -89,6 +89,8 @@ async def _accepts(port: int) -> bool:
     # Where nobody listens yet, TCP may connect a port of ours with itself.
     with_itself = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
     writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
     return not with_itself
 
 

@@ -156,12 +156,14 @@ class _Client:
         """Say FIN and go on listening."""
         self._writer.write_eof()
 
-    def close(self) -> None:
-        """Leave, at once where the other side is gone already."""
+    async def close(self) -> None:
+        """Leave, at once where the other side is gone already, and let nothing behind."""
         if self._ended:
             self._writer.transport.abort()
         else:
             self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     async def heard(self) -> None:
         """Wait until something came: bytes, or the end."""
@@ -269,7 +271,7 @@ async def _client(port: int) -> AsyncIterator[_Client]:
     try:
         yield client
     finally:
-        client.close()
+        await client.close()
 
 
 async def play(lanes: Lanes, cases: Iterable[RequestCase | ResponseCase]) -> dict[str, Observation]:

@@ -208,6 +208,7 @@ class Recorder:
         self.server.close()
         for line in list(self.lines):
             line.transport.abort()
+        await self.until(lambda: not self.lines)
         await self.server.wait_closed()
 
     def received(self, line: Line, request: Received) -> None:

@@ -1,7 +1,6 @@
-"""The recorder's reader is strict, and what is played through a proxy that forgives is seen."""
+"""The recorder's reader is strict, and what a proxy must not let through is seen."""
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -70,38 +69,13 @@ def test_what_the_grammar_does_not_have_is_unreadable(data: bytes):
         read(data)
 
 
-async def _pass_on(port: int):
-    """A proxy that thinks nothing: each connection's bytes go to `port` as they are."""
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                writer.write(data)
-            writer.write_eof()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        other, beyond = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.closing(writer), contextlib.closing(beyond):
-            await asyncio.gather(copy(reader, beyond), copy(other, writer))
-
-    return await asyncio.start_server(serve, "127.0.0.1", 0)
-
-
-def test_a_proxy_that_passes_everything_on_fails_every_case_of_smuggling():
+def test_without_a_proxy_between_every_case_of_smuggling_fails():
+    """A proxy that passes on everything as it comes does no more than a wire."""
     cases = [case for case in corpus.requests("smuggling.toml") if case.family in {"CL.TE", "0.CL"}]
 
     async def played():
         async with recorders() as (made, ports):
-            servers = [await _pass_on(port) for port in ports]
-            lanes = [
-                (server.sockets[0].getsockname()[1], to)
-                for server, to in zip(servers, made, strict=True)
-            ]
-            try:
-                return await play(lanes, cases)
-            finally:
-                for server in servers:
-                    server.close()
+            return await play(list(zip(ports, made, strict=True)), cases)
 
     seen = asyncio.run(played(), debug=False)
     passed = [case.key for case in cases if not request_problems(case, seen[case.key])]
