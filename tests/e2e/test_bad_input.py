@@ -201,6 +201,7 @@ def test_a_request_without_a_route_is_a_404(proxies):
     "target",
     [
         *("/admin", "//admin", "///admin/x", "/admin//x", "/%61dmin", "/admin?x"),
+        *("/admin;v=1/x", "/;x/admin", "/admin;"),
         "http://a.example//admin",
     ],
 )

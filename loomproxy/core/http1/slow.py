@@ -4,8 +4,8 @@ h11 forgives what an endpoint may forgive and a proxy must not, because the next
 it otherwise: bare LF, Content-Length together with Transfer-Encoding, Transfer-Encoding on
 HTTP/1.0, obs-fold, control characters in values, whitespace before a colon. Such heads are refused
 before h11 sees them. So are names that become another name where `-`, `_` and `.` are one (CGI,
-WSGI, PHP), targets that a path-based rule could misjudge, and hosts that are not hosts. What passes
-leaves here in canonical form.
+WSGI, PHP), and what `target` refuses. What passes leaves here in canonical form. `docs/http.md` has
+all of it, with the reasons.
 """
 
 import re
@@ -16,6 +16,7 @@ import h11
 from loomproxy.core import fault as faults
 from loomproxy.core.http1.framing import field_line, response_framing
 from loomproxy.core.http1.limits import (
+    CONNECTION_OPTIONS_MAX,
     HOPS_DIGITS_MAX,
     LENGTH_DIGITS_MAX,
     METHOD_BYTES_MAX,
@@ -310,6 +311,8 @@ def _expect(fields: _Fields, minor_version: int) -> bool:
 
 def _nominations(fields: _Fields) -> tuple[bool, bool, bool, tuple[bytes, ...]]:
     connection = fields.listed(b"connection")
+    if connection.count(b",") >= CONNECTION_OPTIONS_MAX:
+        malformed(f"Connection has more than {CONNECTION_OPTIONS_MAX} options")
     wrong = misnominated(connection)
     if wrong:
         # RFC 9110 §7.6.1: a sender MUST NOT nominate a field that is meant for all recipients.

@@ -125,8 +125,9 @@ def usual_nominations(connection: bytes) -> tuple[bool, bool, bool, tuple[bytes,
 
 def without(block: bytes, names: tuple[bytes, ...]) -> bytes:
     """`block` without the fields `names` (lower case)."""
+    gone = frozenset(names)
     lines = block.splitlines(keepends=True)
-    return b"".join([line for line in lines if line[: line.index(b":")].lower() not in names])
+    return b"".join([line for line in lines if line[: line.index(b":")].lower() not in gone])
 
 
 def values_of(block: bytes, name: bytes) -> list[bytes]:

@@ -1,5 +1,6 @@
 """What becomes of the requests that a route is for."""
 
+import functools
 import re
 from typing import Final
 
@@ -31,8 +32,16 @@ class Redirect(msgspec.Struct, frozen=True):
     status: int  # one of REDIRECT_STATUSES
     location: bytes  # may hold {scheme}, {host}, {path} and {query} (with its `?`, if any)
 
+    def lacks(self, head: RequestHead) -> bool:
+        """Whether the request says no host, and the location would have none without it.
+
+        Browsers take the first segment of `https:///name/path` for the host, and the client chose
+        it.
+        """
+        return not head.host and b"{host}" in self.location
+
     def location_for(self, head: RequestHead, scheme: bytes) -> bytes:
-        """The Location value for one request.
+        """The Location value for one request that lacks nothing.
 
         Never a path that begins with `//` unless the configuration wrote it so: browsers read that
         as another host, and the client chose the path.
@@ -50,6 +59,9 @@ class Serve(msgspec.Struct, frozen=True):
 
 
 Action = ToPool | Respond | Redirect | Serve
+
+PREFIXES_MAX: Final = 1024
+"""Prefixes to strip that are remembered as patterns: as many as most configurations have routes."""
 
 REDIRECT_STATUSES: Final = (301, 302, 303, 307, 308)
 
@@ -127,13 +139,17 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def _stripped(path: bytes, prefix: bytes) -> bytes:
-    """`path` without `prefix` where that ends with a segment; as it is otherwise.
-
-    The prefix is found as routes find it, whatever the number of slashes between its segments.
-    """
-    segments = [re.escape(segment) for segment in normal_prefix(prefix).split(b"/")]
-    found = re.match(rb"%b(?=/|\Z)" % b"/+".join(segments), path)
+    """`path` without `prefix` where that ends with a segment; as it is otherwise."""
+    found = _at_begin(prefix).match(path)
     return path if found is None else path[found.end() :]
+
+
+@functools.lru_cache(PREFIXES_MAX)
+def _at_begin(prefix: bytes) -> re.Pattern[bytes]:
+    """What finds a prefix as routes do, however many slashes and parameters its segments have."""
+    first, *segments = [re.escape(segment) for segment in normal_prefix(prefix).split(b"/")]
+    rest = b"".join([rb"/+%b(?:;[^/]*)?" % segment for segment in segments])
+    return re.compile(rb"%b%b(?=/|\Z)" % (first, rest))
 
 
 def _without_dots(path: bytes) -> bytes:

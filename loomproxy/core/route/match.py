@@ -1,8 +1,9 @@
 """What a request must say for a route to be for it.
 
 Paths are compared in the one normal form that RFC 3986 §6.2.2 calls equal anyway: `%61dmin` is
-`admin`, `%2f` is `%2F` and still not a slash. And a run of slashes counts as one, because most
-upstreams take it for one. Otherwise a route that guards `/admin` could be walked around.
+`admin`, `%2f` is `%2F` and still not a slash. And a run of slashes counts as one, and the
+parameters of a segment (`/admin;v=1`) do not count, because many upstreams take it so. Otherwise a
+route that guards `/admin` could be walked around.
 """
 
 import enum
@@ -82,7 +83,9 @@ class Remainder:
 
 
 def normal_path(path: bytes) -> bytes:
-    """`path` in the form that routes compare: as it is where it holds neither `%` nor `//`."""
+    """`path` in the form that routes compare: as it is where it holds no `%`, `//` or `;`."""
+    if b";" in path:
+        path = _PARAMETERS.sub(b"", path)
     return normal_escapes(_SLASHES.sub(b"/", path) if b"//" in path else path)
 
 
@@ -125,6 +128,7 @@ def _finds(pattern: re.Pattern[bytes]) -> Callable[[bytes], bool]:
     return lambda value: search(value) is not None
 
 
+_PARAMETERS: Final = re.compile(rb";[^/]*+")  # RFC 3986 §3.3
 _SLASHES: Final = re.compile(rb"//+")
 _ENCODED: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 _UNRESERVED: Final = frozenset(

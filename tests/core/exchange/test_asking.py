@@ -3,7 +3,6 @@
 import pytest
 
 from loomproxy.core import fault as faults
-from loomproxy.core.command import Fate, Release, Serve
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamTaken,
@@ -12,6 +11,7 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.hygiene import HeaderOps
 from loomproxy.core.route import ToPool
+from tests.commands import Fate, Release, Serve
 from tests.core.exchange.scenery import (
     CONNECT_S,
     FIRST,
@@ -29,6 +29,7 @@ from tests.core.exchange.scenery import (
     play,
     post,
     post_chunked,
+    read,
     request,
     route,
     waiting,
@@ -73,6 +74,19 @@ def test_a_route_may_redirect() -> None:
         >> DownstreamTaken()
         << ...
         << finish(Fate.KEEP, status=308, response_bytes=0)
+    )
+
+
+def test_a_redirect_that_would_have_no_host_is_none() -> None:
+    assert (
+        play()
+        >> read("GET /moved HTTP/1.0", "X: y")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(400)
+        << deadline(SEND_S)
+        >> DownstreamTaken()
+        << ...
+        << finish(Fate.CLOSE, "LP", status=400, fault="request_malformed", route="/moved")
     )
 
 
@@ -305,7 +319,7 @@ def test_a_body_that_breaks_after_the_answer_only_closes_the_connection() -> Non
 
 def test_a_connection_that_carried_enough_says_close() -> None:
     it = play(may_keep=False)
-    assert it >> get() << deadline(CONNECT_S) << opens(FIRST)
+    assert it >> get() << opens(FIRST) << deadline(CONNECT_S)
     assert it >> DeadlineExpired() << ...
     assert it >> DeadlineExpired() << ...
     assert (

@@ -12,7 +12,7 @@ from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.http1.wire import ResponseWire
 from loomproxy.core.hygiene import ForwardPolicy, Peer, Values
-from loomproxy.core.message import Framing, RequestHead, ResponseHead
+from loomproxy.core.message import Framing, RequestHead, Response, ResponseHead
 from loomproxy.core.route.action import WEBSOCKET_ONLY
 from tests.core.http1.cuts import Seen, cuts, requests, responses
 
@@ -64,7 +64,8 @@ def up(seen: Seen) -> bytes:
         host=None if head.authority else ENDPOINT,
         ops=None,
         upgrade=upgrade,
-        values=Values(),
+        request_id=b"",
+        values=Values,
     )
     return sent + body(seen[1:], head.framing)
 
@@ -86,7 +87,8 @@ def down(seen: Seen) -> bytes:
             ops=None,
             keep_alive=True,
             framing=framing,
-            values=Values(),
+            request_id=b"",
+            values=Values,
         )
     return sent
 
@@ -111,8 +113,9 @@ def reusable(case: Case) -> bool:
     wire.receive(case["bytes"].encode("latin-1"))
     keep = False
     while (what := wire.poll()) is not None:
-        if isinstance(what, ResponseHead):
-            keep = what.keep_alive
+        head = what.head if isinstance(what, Response) else what
+        if isinstance(head, ResponseHead):
+            keep = head.keep_alive
     return keep and wire.clean
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from loomproxy.core import fault as faults
 from loomproxy.core.http1 import slow
-from loomproxy.core.http1.limits import Limits, Refusal
+from loomproxy.core.http1.limits import CONNECTION_OPTIONS_MAX, Limits, Refusal
 from loomproxy.core.message import Framing, RequestHead, ResponseHead
 
 LIMITS = Limits()
@@ -176,6 +176,12 @@ def test_targets_that_are_refused(target: str, why: str) -> None:
     refusal = refused("Host: a", start=f"GET {target} HTTP/1.1")
     assert refusal.fault is faults.REQUEST_MALFORMED
     assert why in refusal.detail
+
+
+def test_connection_may_name_so_many_fields_and_no_more() -> None:
+    most = ",".join(["x"] * CONNECTION_OPTIONS_MAX)
+    assert request("Host: a", f"Connection: {most}").nominated == (b"x",)
+    assert "options" in refused("Host: a", f"Connection: {most},x").detail
 
 
 def test_hops_are_counted_down_for_options_alone() -> None:

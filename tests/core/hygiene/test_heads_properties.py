@@ -18,7 +18,7 @@ from loomproxy.core.hygiene import Family, client_ip, request_id
 from loomproxy.core.hygiene.heads import request_up, response_down
 from loomproxy.core.hygiene.names import HOP_BY_HOP
 from loomproxy.core.hygiene.policy import ForwardPolicy, HeaderOps, Peer, Values, ops_problem
-from loomproxy.core.message import Framing, RequestHead, ResponseHead, fields
+from loomproxy.core.message import Framing, RequestHead, Response, ResponseHead, fields
 from loomproxy.core.route import PathRewrite
 
 LIMITS = Limits()
@@ -128,7 +128,7 @@ def values_for(head: RequestHead, peer: Peer, policy: ForwardPolicy) -> Values:
     """What an exchange would know."""
     return Values(
         client_ip=client_ip(head.block, peer, policy),
-        request_id=request_id(head.block, policy, b"fresh-1"),
+        request_id=request_id(head, policy, b"fresh-1"),
         host=head.authority,
         path=head.path,
         route=b"r",
@@ -164,6 +164,7 @@ def test_a_request_that_goes_up_is_read_alike_by_everybody(
     if head is None:
         return
     upgrade = may_upgrade and head.framing is Framing.NONE and head.upgrade == b"websocket"
+    values = values_for(head, peer, policy)
     sent = request_up(
         head,
         peer=peer,
@@ -172,7 +173,8 @@ def test_a_request_that_goes_up_is_read_alike_by_everybody(
         host=None,
         ops=ops,
         upgrade=upgrade,
-        values=values_for(head, peer, policy),
+        request_id=values.request_id,
+        values=lambda: values,
     )
     assert_canonical(sent)
     again = slow.request(sent, LIMITS)
@@ -222,6 +224,8 @@ def test_a_response_that_goes_down_is_read_alike_by_everybody(
     wire.expect(method.encode())
     wire.receive("\r\n".join([start, *lines, "", ""]).encode("latin-1"))
     head = wire.poll()
+    if isinstance(head, Response):
+        head = head.head
     if not isinstance(head, ResponseHead):
         return
     asked = accepted_request(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -234,7 +238,8 @@ def test_a_response_that_goes_down_is_read_alike_by_everybody(
         ops=ops,
         keep_alive=keep_alive,
         framing=framing,
-        values=Values(request_id=b"id", client_ip=b"9.9.9.9", path=b"/"),
+        request_id=b"id",
+        values=lambda: Values(request_id=b"id", client_ip=b"9.9.9.9", path=b"/"),
         date=b"Sun, 06 Nov 1994 08:49:37 GMT",
     )
     assert_canonical(sent)

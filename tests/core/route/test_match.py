@@ -66,9 +66,18 @@ def test_an_escape_never_becomes_a_slash(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "normal"),
-    [(b"//admin", b"/admin"), (b"/a///%61//", b"/a/a/"), (b"/a%2f/b", b"/a%2F/b")],
+    [
+        (b"//admin", b"/admin"),
+        (b"/a///%61//", b"/a/a/"),
+        (b"/a%2f/b", b"/a%2F/b"),
+        (b"/admin;v=1", b"/admin"),
+        (b"/;x/admin;;y=z/;/b", b"/admin/b"),
+        (b"/a%3bb", b"/a%3Bb"),
+    ],
 )
-def test_a_run_of_slashes_counts_as_one(path: bytes, normal: bytes) -> None:
+def test_a_run_of_slashes_counts_as_one_and_parameters_do_not_count(
+    path: bytes, normal: bytes
+) -> None:
     assert normal_path(path) == normal
 
 
