@@ -27,3 +27,4 @@ class Outcome(msgspec.Struct, gc=False):
     opened_at: Instant = Instant(0.0)  # the last attempt's connection was there
     answered_at: Instant = Instant(0.0)  # the final response head arrived
     ended_at: Instant = Instant(0.0)  # everything was over
+    listener: str = ""  # where the client came in; only told with a fault

@@ -15,6 +15,7 @@ from loomproxy.core import fault as faults
 from loomproxy.core.units import NEVER, Instant
 from tests.sim import checkers
 from tests.sim.client import Request
+from tests.sim.sending import Sending
 from tests.sim.settings import PEER
 from tests.sim.upstream import Upstream
 
@@ -57,6 +58,7 @@ class Actor:
         self.paused = False
         self.down: list[bytes] = []
         self.down_full = False
+        self.sending = Sending()
         self.final = 0
         self.said_close = False
         self.draining_at_head = False
@@ -97,15 +99,17 @@ class Actor:
         exchange, sim = self.exchange, self.sim
         before = exchange.phase.value
         failed = exchange.outcome.fault
-        stalls = checkers.who_stalls(self) if type(event) is e.DeadlineExpired else ""
+        stalls = checkers.who_stalls(self, event)
         sim.rows.add((before, type(event)))
         commands = exchange.handle(event, sim.now)
         sim.trace.append((sim.now, self.number, event, commands))
         sim.events += 1
+        self.sending.note(event, before, sim.now)
         if exchange.outcome.fault != failed:
             assert not failed, "a later fault hides the first"
             self.phase_of_fault = self._phase_of_fault(before)
             assert not stalls or exchange.outcome.fault == stalls, f"{stalls} is the truth"
+        assert not stalls or exchange.outcome.fault, f"{stalls} was overlooked"
         for command in commands:
             assert self.fate is None, "a command after Finish"
             PERFORM[type(command)](self, command)

@@ -18,6 +18,7 @@ from loomproxy.core.exchange import tunnel
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, ResponseHead, ResponsePart
+from loomproxy.core.pace import is_too_slow
 from loomproxy.core.units import Instant
 
 INTERIM_RESPONSES_MAX: Final = 16
@@ -56,6 +57,7 @@ def _begin(x: State, head: ResponseHead, now: Instant) -> None:
     if head.framing is Framing.NONE:
         _over(x, now)
     else:
+        x.pace = None
         x.enter(Phase.DATA, Instant(now + x.patience_s(Phase.DATA)))
 
 
@@ -80,7 +82,8 @@ def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
     if x.up_paused:
         fault = faults.CLIENT_TAKE_TIMEOUT
     elif not x.client_body_ended and not x.up_full:
-        fault = faults.CLIENT_BODY_TIMEOUT
+        slow = x.pace is not None and x.pace.is_behind
+        fault = faults.CLIENT_BODY_SLOW if slow else faults.CLIENT_BODY_TIMEOUT
     elif x.phase is Phase.HEAD:
         fault = faults.UPSTREAM_TIMEOUT
     else:
@@ -101,6 +104,7 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     if part.ended:
         _over(x, now)
     else:
+        x.pace = None  # Both ways at once, one may be slow while the other moves.
         x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.DATA))))
 
 
@@ -134,11 +138,16 @@ def on_downstream_taken(x: State, _event: DownstreamTaken, now: Instant) -> None
         x.up_paused = False
         x.out.append(RESUME_UP)
         if x.phase is not Phase.TUNNEL:
-            x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
+            x.out.append(SetDeadline(x.owed_at(now)))
 
 
-def on_upstream_full(x: State, _event: UpstreamFull, _now: Instant) -> None:
-    """The upstream reads too slowly: stop reading from the client."""
+def on_upstream_full(x: State, _event: UpstreamFull, now: Instant) -> None:
+    """The upstream reads too slowly: stop reading from the client, whose time stands still."""
+    pace = x.pace
+    if pace is not None:
+        pace.hold(now)
+        if pace.is_behind and not x.up_paused:  # It would have come too soon.
+            x.out.append(SetDeadline(x.owed_at(now)))
     x.up_full = True
     x.balance_client()
 
@@ -147,8 +156,11 @@ def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
     """The upstream has taken everything so far: the client may go on, and owes again."""
     x.up_full = False
     x.balance_client()
-    if x.phase is Phase.HEAD and not x.client_body_ended:
-        x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.HEAD))))
+    if x.pace is not None:
+        x.pace.go(now)
+    owing = x.pace is not None or (x.phase is Phase.HEAD and not x.client_body_ended)
+    if owing and not x.up_paused:
+        x.out.append(SetDeadline(x.owed_at(now)))
 
 
 def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
@@ -156,15 +168,19 @@ def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
     x.finish(Fate.KEEP if x.keep and x.client_body_ended else Fate.CLOSE, now)
 
 
-def on_taking(x: State, _event: DownstreamTaking, now: Instant) -> None:
+def on_taking(x: State, event: DownstreamTaking, now: Instant) -> None:
     """The client takes what it was sent, slowly: it has as long again for the rest.
 
     What is buffered between us can be megabytes, so the time for all of it would be a demand for
-    speed, and cut every large answer of a client on a slow line.
+    speed, and cut every large answer of a client on a slow line. A tunnel may be as slow as silent.
     """
-    tunnelling = x.phase is Phase.TUNNEL
-    wait_s = x.timeouts.tunnel_idle_s if tunnelling else x.timeouts.send_s
-    x.out.append(SetDeadline(Instant(now + wait_s)))
+    timeouts = x.timeouts
+    if x.phase is Phase.TUNNEL:
+        x.out.append(SetDeadline(Instant(now + timeouts.tunnel_idle_s)))
+    elif is_too_slow(event.taken_bytes, timeouts.send_s, timeouts.send_bytes_min_per_s):
+        x.cut(faults.CLIENT_TAKE_SLOW, now)
+    else:
+        x.out.append(SetDeadline(Instant(now + timeouts.send_s)))
 
 
 def on_take_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:

@@ -125,5 +125,6 @@ def _failed(x: State, fault: Fault, now: Instant) -> None:
         x.tried.append(endpoint)
     x.let_go()
     x.reused = False
+    x.pace = None
     replay.rewind()
     attempt(x, now)

@@ -26,6 +26,7 @@ from loomproxy.core.fault import Fault
 from loomproxy.core.hygiene import Peer
 from loomproxy.core.message import Framing, RequestHead
 from loomproxy.core.outcome import Outcome
+from loomproxy.core.pace import Pace
 from loomproxy.core.pool import Pool, Ticket
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Route, Timeouts
@@ -69,6 +70,7 @@ class State:
         "out",
         "outcome",
         "owner",
+        "pace",
         "peer",
         "phase",
         "pool",
@@ -110,6 +112,7 @@ class State:
         self.replay: Replay | None = None
         self.client_body_ended = True
         self.client_paused = False
+        self.pace: Pace | None = None  # while some of the body came, and more is owed
         self.keep = may_keep  # the client's connection may carry another exchange
         # The attempt.
         self.pool: Pool | None = None
@@ -141,6 +144,7 @@ class State:
         if not outcome.fault:
             outcome.fault = fault.name
             outcome.termination = fault.letter + self.phase.value
+            outcome.listener = self.peer.listener
         lost_race = self.reused and fault.again is faults.Again.IF_REUSED  # nobody's failure
         if fault.side is faults.Side.UPSTREAM and self.endpoint is not None and not lost_race:
             self.endpoint.observe(fault, now)
@@ -228,6 +232,11 @@ class State:
         if phase is Phase.HEAD and self.client_body_ended:
             return self.timeouts.response_s
         return self.timeouts.idle_s
+
+    def owed_at(self, now: Instant) -> Instant:
+        """Until when nothing may move in HEAD or DATA; a slow client's body must come sooner."""
+        wait_at = Instant(now + self.patience_s(self.phase))
+        return wait_at if self.pace is None else min(wait_at, self.pace.deadline_at)
 
     def finish(self, fate: Fate, now: Instant) -> None:
         """Say the last word; the client is read again, for its next request or its close."""
