@@ -61,9 +61,9 @@ waits for its client before it ends, a tunnel does not, and closing waits for as
 likes.
 """
 
-DRAIN_IDLE_S: Final = 1.0
-"""How long an idle connection of a draining worker may still bring a request; its answer says
-close.
+HURRY_S: Final = 1.0
+"""How long an idle connection may still bring a request where it has to make room, or its worker
+drains; there the answer says close.
 """
 
 GONE: Final = select.POLLERR | select.POLLNVAL
@@ -252,7 +252,7 @@ class Downstream(asyncio.Protocol):
         if fate is Fate.KEEP:
             self.wire.next_message()
             draining = self._services.world.draining
-            wait_s = DRAIN_IDLE_S if draining else self._at.listener.idle_timeout_s
+            wait_s = HURRY_S if draining else self._at.listener.idle_timeout_s
             self.set_deadline(Instant(self._services.now() + wait_s))
             self._pump()
             self._await_head()
@@ -288,9 +288,10 @@ class Downstream(asyncio.Protocol):
             self._transport.abort()
 
     def hurry(self) -> None:
-        """The worker drains: if idle, stay a moment for the request that may be on its way."""
+        """If idle, stay only a moment for the request that may be on its way."""
         if self.idle and not self._lingering:
-            self.set_deadline(Instant(self._services.now() + DRAIN_IDLE_S))
+            soon_at = Instant(self._services.now() + HURRY_S)
+            self.set_deadline(min(self.deadline_at, soon_at))
 
     # --- inside -----------------------------------------------------------------------------------
 

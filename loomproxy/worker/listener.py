@@ -24,10 +24,13 @@ ACCEPTS_AT_CLOSE_MAX: Final = 65_536
 (listen(2)).
 """
 
-
 RETRY_S: Final = 1.0
 """After a listener could not be opened again: when to try once more."""
 
+RELIEVE_S: Final = 1.0
+"""How often idle connections are hurried where there is no room. nginx closes the oldest of them
+when it has no connection left, too.
+"""
 
 AGAIN_RATIO: Final = 0.75
 """How empty a full listener must become before its being full is told again: at the bound it opens
@@ -51,6 +54,7 @@ class ListenerAt:
         self._server: asyncio.Server | None = None
         self._draining = False
         self._paused = False
+        self._relieved_at = -RELIEVE_S
         self._connections_max = listener.connections_max
         self._gate = Gate(listener.connections_per_client_max)
         self._told_full = False
@@ -167,6 +171,8 @@ class ListenerAt:
             paused = [door.pause() for door in doors]
             if any(paused):
                 self._tell_full(reason)
+                for door in doors:
+                    door.relieve()
         return True
 
     def _turn_away(self, peer: Peer) -> None:
@@ -193,8 +199,18 @@ class ListenerAt:
         for door in self.services.doors:
             door.resume()
 
+    def relieve(self) -> None:
+        """There is no room: who only waits makes some soon, for others who wait to be let in.
+
+        It is not done at each connection: at the bound that would look at all of them all the time.
+        """
+        now = self.services.now()
+        if now >= self._relieved_at + RELIEVE_S:
+            self._relieved_at = now
+            self.hurry()
+
     def hurry(self) -> None:
-        """The worker drains: idle connections get a moment for a request, then close."""
+        """Idle connections get a moment for a request, then close."""
         for downstream in self.connections:
             downstream.hurry()
 

@@ -127,6 +127,9 @@ class Accepting(Protocol):
     def resume(self) -> None:
         """Accept again, if there is room."""
 
+    def relieve(self) -> None:
+        """Let those connections go soon that only wait."""
+
 
 class Door(Protocol):
     """The listener through which a connection came."""

@@ -4,6 +4,7 @@ The well-behaved client comes from an address of its own, with a new connection 
 What the others do is bounded in time and number; what the proxy holds for them is bounded, too.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -32,6 +33,7 @@ STAGE = {
     "listeners": [
         {"name": "http", "head_timeout": PATIENCE_S, "connections_per_client_max": 1000},
         {"name": "capped", "connections_per_client_max": CAP},
+        {"name": "small", "connections_max": CAP},
     ],
     "timeouts": {"idle": PATIENCE_S, "send": PATIENCE_S, "body_bytes_min_per_s": BODY_RATE},
     "routes": [
@@ -62,13 +64,15 @@ class Watch:
         self.descriptors = processes.descriptors(self.worker)
         self.counted = self._limits()
 
-    def serves(self, times: int, *, listener: str = "http") -> None:
+    def serves(
+        self, times: int, *, listener: str = "http", within_s: float = ANSWER_WITHIN_S
+    ) -> None:
         """The well-behaved client asks, and has each answer in time."""
         for _ in range(times):
             begun_at = time.monotonic()
             with Caller(self.loom.addresses[listener], source=WELL_BEHAVED) as caller:
                 assert caller.get("/served").status == 200
-            assert time.monotonic() - begun_at < ANSWER_WITHIN_S
+            assert time.monotonic() - begun_at < within_s
 
     def serves_while(self, over: Callable[[], bool]) -> None:
         """The well-behaved client is served from now until `over` says yes, and once more."""
@@ -123,6 +127,21 @@ def test_hundreds_from_one_address_that_say_nothing_get_no_more_than_their_share
         assert processes.descriptors(watch.worker) <= watch.descriptors + CAP + DESCRIPTORS_LEFT_MAX
         watch.serves(5, listener="capped")
     eventually(lambda: watch.met("capped", "client_full") == 400 - CAP, "each refusal counted")
+    watch.is_as_before()
+
+
+def test_silent_connections_that_fill_a_listener_make_room_for_who_waits(watch: Watch):
+    """From many addresses, so that no share helps; the head timeout of this listener is 10 s."""
+    small = watch.loom.addresses["small"]
+    with contextlib.ExitStack() as stack:
+        crowds = [
+            stack.enter_context(Crowd(small, 10, source=f"127.0.1.{number}"))
+            for number in range(1, 7)
+        ]
+        watch.serves(1, listener="small", within_s=4.0)
+        assert sum(crowd.read().ended for crowd in crowds) > CAP / 2
+    assert watch.met("small", "listener_full") > 0
+    assert watch.met("small", "client_silent") > CAP / 2
     watch.is_as_before()
 
 

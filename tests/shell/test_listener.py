@@ -16,6 +16,7 @@ from loomproxy.config.model import Listener
 from loomproxy.core.gate import CONNECTIONS_MOST
 from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.worker import listener as module
+from loomproxy.worker.downstream import HURRY_S
 from loomproxy.worker.listener import ListenerAt
 from loomproxy.worker.services import Services
 from tests.core.exchange.scenery import house
@@ -412,5 +413,30 @@ def test_listener_that_starts_in_a_full_worker_waits_for_room() -> None:
             assert second.listener._server is None
             first.leave()
             assert (await waiting.answer()).startswith(b"HTTP/1.1 200 ")
+
+    run(play)
+
+
+def test_who_only_waits_makes_room_where_there_is_none_but_not_each_time() -> None:
+    async def play() -> None:
+        async with stage(connections_max=2, idle_timeout_s=300.0) as it:
+            services = it.listener.services
+
+            def patience_s() -> list[float]:
+                now = services.now()
+                return sorted(each.deadline_at - now for each in it.listener.connections)
+
+            await it.listener.start()
+            first = await it.call()
+            await first.ask()
+            assert patience_s()[0] > 200.0
+            second = await it.call()
+            await second.ask()
+            assert patience_s()[0] <= HURRY_S
+            first.leave()
+            third = await it.call()
+            await third.ask()
+            assert len(it.listener.connections) == 2
+            assert patience_s()[0] > 200.0
 
     run(play)
