@@ -172,12 +172,10 @@ def on_taking(x: State, event: DownstreamTaking, now: Instant) -> None:
     """The client takes what it was sent, slowly: it has as long again for the rest.
 
     What is buffered between us can be megabytes, so the time for all of it would be a demand for
-    speed, and cut every large answer of a client on a slow line. A tunnel may be as slow as silent.
+    speed, and cut every large answer of a client on a slow line.
     """
     timeouts = x.timeouts
-    if x.phase is Phase.TUNNEL:
-        x.out.append(SetDeadline(Instant(now + timeouts.tunnel_idle_s)))
-    elif is_too_slow(event.taken_bytes, timeouts.send_s, timeouts.send_bytes_min_per_s):
+    if is_too_slow(event.taken_bytes, timeouts.send_s, timeouts.send_bytes_min_per_s):
         x.cut(faults.CLIENT_TAKE_SLOW, now)
     else:
         x.out.append(SetDeadline(Instant(now + timeouts.send_s)))

@@ -14,7 +14,13 @@ from loomproxy.core.command import (
     ShutDown,
     ShutUp,
 )
-from loomproxy.core.event import DeadlineExpired, HalfClosed, TunnelData, UpstreamGone
+from loomproxy.core.event import (
+    DeadlineExpired,
+    DownstreamTaking,
+    HalfClosed,
+    TunnelData,
+    UpstreamGone,
+)
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.message import Framing, ResponseHead
 from loomproxy.core.units import Instant
@@ -82,6 +88,11 @@ def on_gone(x: State, event: UpstreamGone, now: Instant) -> None:
         return
     x.let_go()
     x.finish(Fate.CLOSE, now)
+
+
+def on_taking(x: State, _event: DownstreamTaking, now: Instant) -> None:
+    """The client takes what it was sent, slowly: as slowly as it may be silent."""
+    x.out.append(SetDeadline(Instant(now + x.timeouts.tunnel_idle_s)))
 
 
 def on_idle(x: State, _event: DeadlineExpired, now: Instant) -> None:
