@@ -27,6 +27,36 @@ class Framing(enum.Enum):
     TUNNEL = "tunnel"  # not HTTP any more: after 101
 
 
+# Bound once: reading a member through its class costs as much as a call.
+NONE: Final = Framing.NONE
+LENGTH: Final = Framing.LENGTH
+CHUNKED: Final = Framing.CHUNKED
+CLOSE: Final = Framing.CLOSE
+TUNNEL: Final = Framing.TUNNEL
+
+
+class Memo:
+    """What became of a block when it passed last: no part of the message, and no two differ.
+
+    Heads of one connection often have the same block. Whoever makes something of a block may keep
+    it here, one thing for each purpose, with all that it depended on; hygiene does.
+    """
+
+    __slots__ = ("passed", "passed_for", "said_id", "said_id_for")
+
+    def __init__(self) -> None:
+        self.said_id: bytes | None = None
+        self.said_id_for: object = None
+        self.passed: list[bytes] = []
+        self.passed_for: tuple[object, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """It says nothing of a head."""
+        return isinstance(other, Memo)
+
+    __hash__ = None  # type: ignore[assignment] # nobody looks for one
+
+
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
     """A request line and its fields, already found to be valid and unambiguous."""
 
@@ -44,11 +74,12 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     upgrade: bytes  # the Upgrade field in lower case when Connection names it; else b""
     nominated: tuple[bytes, ...]  # lower-case field names that Connection lists; hop-by-hop all
     block: bytes  # every field, Host included, canonical
+    memo: Memo = msgspec.field(default_factory=Memo)  # of the block
 
     @property
     def has_body(self) -> bool:
         """Whether parts follow this head."""
-        return self.framing is not Framing.NONE
+        return self.framing is not NONE
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +94,7 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     upgrade: bytes  # lower case; meaningful with status 101
     nominated: tuple[bytes, ...]
     block: bytes
+    memo: Memo = msgspec.field(default_factory=Memo)  # of the block
 
     @property
     def is_interim(self) -> bool:
@@ -72,7 +104,7 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     @property
     def has_body(self) -> bool:
         """Whether parts follow this head."""
-        return self.framing is not Framing.NONE
+        return self.framing is not NONE
 
 
 class RequestPart(msgspec.Struct, frozen=True, gc=False):
@@ -89,6 +121,13 @@ class ResponsePart(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     ended: bool
     trailers: bytes = b""
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """A final response with a body of known length, of which everything has arrived."""
+
+    head: ResponseHead
+    data: bytes  # the whole body, not empty
 
 
 SWITCHING_PROTOCOLS: Final = 101

@@ -12,7 +12,7 @@ from tests.sim.settings import TIMEOUTS
 
 
 class Sending:
-    """What one client did with its body since it was last given all the time there is."""
+    """What one client did with its body in one attempt, or since the answer moved."""
 
     def __init__(self) -> None:
         self.happened: list[tuple[Instant, int]] = []  # when, how many bytes; -1: held back
@@ -22,9 +22,8 @@ class Sending:
         """`event` was told in `phase`."""
         kind = type(event)
         answered = kind is ResponsePart or (kind is ResponseHead and not event.is_interim)
-        if answered or kind is e.Opened or (kind is RequestPart and event.ended):
+        if answered or (kind is RequestPart and event.ended):
             self.happened.clear()
-            self.full = self.full and kind is not e.Opened
         elif kind is e.UpstreamFull or kind is e.UpstreamTaken:
             self.full = kind is e.UpstreamFull
             if self.happened:

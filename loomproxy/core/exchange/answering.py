@@ -4,7 +4,6 @@ from typing import Final
 
 from loomproxy.core import fault as faults
 from loomproxy.core import hygiene
-from loomproxy.core.command import Fate, HeadDown, PauseUp, ResumeUp, SendDown, SetDeadline
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
@@ -15,9 +14,18 @@ from loomproxy.core.event import (
     UpstreamTaken,
 )
 from loomproxy.core.exchange import tunnel
-from loomproxy.core.exchange.state import Phase, State
+from loomproxy.core.exchange.state import DATA, HEAD, LAST, TUNNEL, State
 from loomproxy.core.http1.framing import chunk, last_chunk
-from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, ResponseHead, ResponsePart
+from loomproxy.core.message import (
+    CHUNKED,
+    CLOSE,
+    NONE,
+    OK,
+    SWITCHING_PROTOCOLS,
+    Response,
+    ResponseHead,
+    ResponsePart,
+)
 from loomproxy.core.pace import is_too_slow
 from loomproxy.core.units import Instant
 
@@ -27,12 +35,12 @@ INTERIM_RESPONSES_MAX: Final = 16
 
 def on_response_head(x: State, head: ResponseHead, now: Instant) -> None:
     """The upstream speaks."""
-    if head.is_interim:
-        _interim(x, head, now)
+    if head.status >= OK:
+        _begin(x, head, now)
     elif head.status == SWITCHING_PROTOCOLS:
         tunnel.switch(x, head, now)
     else:
-        _begin(x, head, now)
+        _interim(x, head, now)
 
 
 def _interim(x: State, head: ResponseHead, now: Instant) -> None:
@@ -40,41 +48,39 @@ def _interim(x: State, head: ResponseHead, now: Instant) -> None:
     if x.interims > INTERIM_RESPONSES_MAX:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
     elif x.request.minor_version >= 1:  # RFC 9110 §15.2: a 1xx must not go to a 1.0 client.
-        x.out.append(HeadDown(head.status, head_down(x, head, Framing.NONE, keep=True)))
+        x.hands.head_down(head.status, x.head_for_client(head, NONE, keep=True))
+
+
+def on_response(x: State, response: Response, now: Instant) -> None:
+    """The upstream's whole answer."""
+    data = response.data
+    _final_head(x, response.head, now)
+    x.outcome.response_bytes = len(data)
+    x.hands.send_down(data)
+    _over(x, now)
 
 
 def _begin(x: State, head: ResponseHead, now: Instant) -> None:
-    outcome, framing = x.outcome, head.framing
-    outcome.answered_at = now
-    outcome.status = head.status
-    if framing is Framing.CLOSE or framing is Framing.CHUNKED:
-        framing = Framing.CHUNKED if x.request.minor_version >= 1 else Framing.CLOSE
-    x.down_framing = framing
-    if framing is Framing.CLOSE or not x.client_body_ended or x.world.draining:
-        x.keep = False
-    x.upstream_keeps = head.keep_alive
-    x.out.append(HeadDown(head.status, head_down(x, head, framing, keep=x.keep)))
-    if head.framing is Framing.NONE:
+    """A final response begins."""
+    _final_head(x, head, now)
+    if head.framing is NONE:
         _over(x, now)
     else:
         x.pace = None
-        x.enter(Phase.DATA, Instant(now + x.patience_s(Phase.DATA)))
+        x.enter(DATA, now + x.patience_s(DATA))
 
 
-def head_down(x: State, head: ResponseHead, framing: Framing, *, keep: bool) -> bytes:
-    """A head of the upstream's, as the client shall see it."""
-    route = x.route
-    assert route is not None, "an upstream answered a request without a route"
-    return hygiene.response_down(
-        head,
-        x.request,
-        policy=x.snapshot.policy,
-        ops=route.response_ops,
-        keep_alive=keep,
-        framing=framing,
-        values=x.values,
-        date=x.world.date,
-    )
+def _final_head(x: State, head: ResponseHead, now: Instant) -> None:
+    outcome, framing = x.outcome, head.framing
+    outcome.answered_at = now
+    outcome.status = head.status
+    if framing is CLOSE or framing is CHUNKED:
+        framing = CHUNKED if x.request.minor_version >= 1 else CLOSE
+    x.down_framing = framing
+    if framing is CLOSE or not x.client_body_ended or x.world.draining:
+        x.keep = False
+    x.upstream_keeps = head.keep_alive
+    x.hands.head_down(head.status, x.head_for_client(head, framing, keep=x.keep))
 
 
 def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
@@ -84,7 +90,7 @@ def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
     elif not x.client_body_ended and not x.up_full:
         slow = x.pace is not None and x.pace.is_behind
         fault = faults.CLIENT_BODY_SLOW if slow else faults.CLIENT_BODY_TIMEOUT
-    elif x.phase is Phase.HEAD:
+    elif x.phase is HEAD:
         fault = faults.UPSTREAM_TIMEOUT
     else:
         fault = faults.UPSTREAM_STALLED
@@ -95,17 +101,17 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     """Some of the answer's body: down it goes, in the framing that the client was told."""
     data = part.data
     x.outcome.response_bytes += len(data)
-    if x.down_framing is Framing.CHUNKED:
+    if x.down_framing is CHUNKED:
         data = chunk(data) if data else b""
         if part.ended:
             data += last_chunk(hygiene.trailers(part.trailers))
     if data:
-        x.out.append(SendDown(data))
+        x.hands.send_down(data)
     if part.ended:
         _over(x, now)
     else:
         x.pace = None  # Both ways at once, one may be slow while the other moves.
-        x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.DATA))))
+        x.deadline_at = now + x.patience_s(DATA)
 
 
 def _over(x: State, now: Instant) -> None:
@@ -115,7 +121,10 @@ def _over(x: State, now: Instant) -> None:
     # A connection that is still full of this request could not tell the next exchange so.
     x.let_go(reusable=x.upstream_keeps and x.client_body_ended and not x.up_full)
     x.forget_request()
-    x.enter(Phase.LAST, Instant(now + x.timeouts.send_s))
+    if x.hands.all_taken():
+        x.leave(now)
+    else:
+        x.enter(LAST, now + x.timeouts.send_s)
 
 
 def on_cut(x: State, event: UpstreamGone, now: Instant) -> None:
@@ -127,18 +136,18 @@ def on_downstream_full(x: State, _event: DownstreamFull, now: Instant) -> None:
     """The client reads too slowly: stop reading from the upstream."""
     if not x.up_paused:
         x.up_paused = True
-        x.out.append(PAUSE_UP)
-        if x.phase is not Phase.TUNNEL:
-            x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
+        x.hands.pause_up()
+        if x.phase is not TUNNEL:
+            x.deadline_at = now + x.patience_s(x.phase)
 
 
 def on_downstream_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
     """The client has taken everything so far: read on."""
     if x.up_paused:
         x.up_paused = False
-        x.out.append(RESUME_UP)
-        if x.phase is not Phase.TUNNEL:
-            x.out.append(SetDeadline(x.owed_at(now)))
+        x.hands.resume_up()
+        if x.phase is not TUNNEL:
+            x.deadline_at = x.owed_at(now)
 
 
 def on_upstream_full(x: State, _event: UpstreamFull, now: Instant) -> None:
@@ -147,7 +156,7 @@ def on_upstream_full(x: State, _event: UpstreamFull, now: Instant) -> None:
     if pace is not None:
         pace.hold(now)
         if pace.is_behind and not x.up_paused:  # It would have come too soon.
-            x.out.append(SetDeadline(x.owed_at(now)))
+            x.deadline_at = x.owed_at(now)
     x.up_full = True
     x.balance_client()
 
@@ -158,14 +167,14 @@ def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
     x.balance_client()
     if x.pace is not None:
         x.pace.go(now)
-    owing = x.pace is not None or (x.phase is Phase.HEAD and not x.client_body_ended)
+    owing = x.pace is not None or (x.phase is HEAD and not x.client_body_ended)
     if owing and not x.up_paused:
-        x.out.append(SetDeadline(x.owed_at(now)))
+        x.deadline_at = x.owed_at(now)
 
 
 def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
     """The client has it all."""
-    x.finish(Fate.KEEP if x.keep and x.client_body_ended else Fate.CLOSE, now)
+    x.leave(now)
 
 
 def on_taking(x: State, event: DownstreamTaking, now: Instant) -> None:
@@ -178,13 +187,9 @@ def on_taking(x: State, event: DownstreamTaking, now: Instant) -> None:
     if is_too_slow(event.taken_bytes, timeouts.send_s, timeouts.send_bytes_min_per_s):
         x.cut(faults.CLIENT_TAKE_SLOW, now)
     else:
-        x.out.append(SetDeadline(Instant(now + timeouts.send_s)))
+        x.deadline_at = now + timeouts.send_s
 
 
 def on_take_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
     """The client does not take the end of its answer."""
     x.cut(faults.CLIENT_TAKE_TIMEOUT, now)
-
-
-PAUSE_UP: Final = PauseUp()
-RESUME_UP: Final = ResumeUp()

@@ -23,7 +23,16 @@ from typing import Final
 from loomproxy.core.http1.framing import response_framing
 from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits
 from loomproxy.core.hygiene import any_case, nominations
-from loomproxy.core.message import Framing, RequestHead, ResponseHead
+from loomproxy.core.message import (
+    CHUNKED,
+    CLOSE,
+    LENGTH,
+    NONE,
+    TUNNEL,
+    Framing,
+    RequestHead,
+    ResponseHead,
+)
 
 _SEGMENT: Final = rb"[!$&'()*+,\-.0-9:;=@A-Z_a-z~]"
 _ESCAPE: Final = rb"%(?!00|2[EeFf]|5[Cc])[0-9A-Fa-f]{2}"
@@ -57,14 +66,6 @@ _FIELD_BYTES_MIN: Final = (
 )
 
 
-# Bound once: reading a member through its class costs as much as a call.
-_NONE: Final = Framing.NONE
-_LENGTH: Final = Framing.LENGTH
-_CHUNKED: Final = Framing.CHUNKED
-_CLOSE: Final = Framing.CLOSE
-_TUNNEL: Final = Framing.TUNNEL
-
-
 def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHead | None:
     """Read the request head `raw` (blank line included), or return None.
 
@@ -94,6 +95,7 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
         known.upgrade,
         known.nominated,
         known.block,
+        known.memo,
     )
 
 
@@ -106,7 +108,7 @@ def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> 
     authority = _AUTHORITY.fullmatch(picked.get(b"host", b""))
     if authority is None or len(picked) != len(found):
         return None
-    length: tuple[Framing, int] | None = (_NONE, 0)
+    length: tuple[Framing, int] | None = (NONE, 0)
     if b"content-length" in picked or b"transfer-encoding" in picked:
         length = _length(picked, limits)
     expect = picked.get(b"expect")
@@ -142,13 +144,13 @@ def _length(picked: dict[bytes, bytes], limits: Limits) -> tuple[Framing, int] |
     coding = picked.get(b"transfer-encoding")
     if digits is None:
         assert coding is not None
-        return (_CHUNKED, 0) if coding.lower() == b"chunked" else None
+        return (CHUNKED, 0) if coding.lower() == b"chunked" else None
     if coding is not None or not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX:
         return None
     length = int(digits)
     if length > limits.body_bytes_max:
         return None
-    return (_LENGTH if length else _NONE), length
+    return (LENGTH if length else NONE), length
 
 
 def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
@@ -172,7 +174,7 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
         found_length = _length(picked, limits)
         if found_length is None:
             return None
-        chunked = found_length[0] is _CHUNKED
+        chunked = found_length[0] is CHUNKED
         length = None if chunked else found_length[1]
         if chunked and not minor_version:
             return None
@@ -184,7 +186,7 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
         reason,
         minor_version,
         framing,
-        (length or 0) if framing is _LENGTH else 0,
+        (length or 0) if framing is LENGTH else 0,
         keep_alive,
         upgrade,
         nominated,
@@ -197,7 +199,7 @@ def _persistence(
 ) -> tuple[bool, bytes, tuple[bytes, ...]]:
     """Whether the connection outlives the response, its Upgrade, and what Connection nominates."""
     connection = picked.get(b"connection")
-    ends_here = framing is _CLOSE or framing is _TUNNEL
+    ends_here = framing is CLOSE or framing is TUNNEL
     if connection is None:
         return minor_version == 1 and not ends_here, b"", ()
     close, keep, upgrades, nominated = nominations(connection)

@@ -1,13 +1,6 @@
 """The answer on its way down: interim heads, the final head, the body, the last bytes."""
 
 from loomproxy.core import fault as faults
-from loomproxy.core.command import (
-    Fate,
-    PauseDown,
-    Release,
-    ResumeDown,
-    SendDown,
-)
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamTaken,
@@ -17,6 +10,13 @@ from loomproxy.core.event import (
     UpstreamGone,
 )
 from loomproxy.core.exchange.answering import INTERIM_RESPONSES_MAX
+from tests.commands import (
+    Fate,
+    PauseDown,
+    Release,
+    ResumeDown,
+    SendDown,
+)
 from tests.core.exchange.scenery import (
     FIRST,
     IDLE_S,

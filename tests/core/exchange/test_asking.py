@@ -3,7 +3,6 @@
 import pytest
 
 from loomproxy.core import fault as faults
-from loomproxy.core.command import Fate, Release, Serve
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamTaken,
@@ -11,6 +10,7 @@ from loomproxy.core.event import (
     RequestPart,
 )
 from loomproxy.core.route import ToPool
+from tests.commands import Fate, Release, Serve
 from tests.core.exchange.scenery import (
     CONNECT_S,
     FIRST,
@@ -278,7 +278,7 @@ def test_a_body_that_breaks_after_the_answer_only_closes_the_connection() -> Non
 
 def test_a_connection_that_carried_enough_says_close() -> None:
     it = play(may_keep=False)
-    assert it >> get() << deadline(CONNECT_S) << opens(FIRST)
+    assert it >> get() << opens(FIRST) << deadline(CONNECT_S)
     assert it >> DeadlineExpired() << ...
     assert it >> DeadlineExpired() << ...
     assert (

@@ -2,7 +2,6 @@
 
 import pytest
 
-from loomproxy.core.command import Fate, PauseDown, PauseUp, Release, ResumeDown, ResumeUp
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
@@ -15,6 +14,7 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.fault import UPSTREAM_CLOSED
 from loomproxy.core.route import Timeouts, ToPool
+from tests.commands import Fate, PauseDown, PauseUp, Release, ResumeDown, ResumeUp
 from tests.core.exchange.scenery import (
     BODY_RATE,
     CONNECT_S,
@@ -120,8 +120,8 @@ def test_another_attempt_begins_with_all_the_patience() -> None:
         it
         >> UpstreamGone(UPSTREAM_CLOSED)
         << Release(reusable=False)
-        << deadline(CONNECT_S)
         << opens(SECOND, fresh=True)
+        << deadline(CONNECT_S)
         >> opened()
         << deadline(IDLE_S)
         << sends_up(b"PUT", end=b"01230123")
