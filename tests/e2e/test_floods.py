@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 WELL_BEHAVED = "127.0.0.2"
 
-ANSWER_WITHIN_S = 2.0
+ANSWER_WITHIN_S = 3.0
 """What a well-behaved client may wait for an answer that takes a millisecond without a flood: far
 more than it does wait, because floods and tests share the machine's cores.
 """
@@ -138,7 +138,7 @@ def test_silent_connections_that_fill_a_listener_make_room_for_who_waits(watch: 
             stack.enter_context(Crowd(small, 10, source=f"127.0.1.{number}"))
             for number in range(1, 7)
         ]
-        watch.serves(1, listener="small", within_s=4.0)
+        watch.serves(1, listener="small", within_s=6.0)
         assert sum(crowd.read().ended for crowd in crowds) > CAP / 2
     assert watch.met("small", "listener_full") > 0
     assert watch.met("small", "client_silent") > CAP / 2
