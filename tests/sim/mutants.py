@@ -246,6 +246,36 @@ MUTANTS: Final = (
         "now + x.patience_s(DATA)",
         "now + 1e9",
     ),
+    Mutant(
+        "a body that trickles holds its exchange for ever",
+        asking._pace,
+        "pace.moved(len(part.data), now)",
+        "x.pace = None",
+    ),
+    Mutant(
+        "a client pays for an upstream that does not read",
+        answering.on_upstream_full,
+        "pace.hold(now)",
+        "pass",
+    ),
+    Mutant(
+        "a client that was held back has for ever",
+        answering.on_upstream_taken,
+        "x.pace.go(now)",
+        "pass",
+    ),
+    Mutant(
+        "a client that is slow is said to have stopped",
+        answering.on_stalled,
+        "x.pace.is_behind",
+        "False",
+    ),
+    Mutant(
+        "a client that takes a byte now and then is waited for",
+        answering.on_taking,
+        "x.cut(faults.CLIENT_TAKE_SLOW, now)",
+        "x.out.append(SetDeadline(Instant(now + timeouts.send_s)))",
+    ),
     # Backpressure.
     Mutant(
         "the client is never read again",

@@ -43,6 +43,9 @@ class Broken(AssertionError):
 CLIENT_SLOW: Final = 0.4
 """How often a client that has not taken all when its time is up has taken some."""
 
+TAKEN_BYTES: Final = (1, 699, 700, 10_000)
+"""How much that is: too little in two cases."""
+
 
 class Sim:
     """One world."""
@@ -164,7 +167,8 @@ class Sim:
             if actor.deadline_at <= self.now and actor.fate is None:
                 actor.deadline_at = NEVER
                 slow = actor.down_full and self.slowness.random() < CLIENT_SLOW
-                actor.tell(e.DownstreamTaking() if slow else e.DeadlineExpired())
+                taken_bytes = self.slowness.choice(TAKEN_BYTES)
+                actor.tell(e.DownstreamTaking(taken_bytes) if slow else e.DeadlineExpired())
         for pool in self.world.pools.values():
             for ticket in pool.wake(self.now):
                 self.call(ticket)

@@ -141,6 +141,7 @@ def _failed(x: State, fault: Fault, now: Instant) -> None:
         x.tried = (*x.tried, endpoint)
     x.let_go()
     x.reused = False
+    x.pace = None
     if replay is not None:
         replay.rewind()
     attempt(x, now)

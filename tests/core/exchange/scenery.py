@@ -26,6 +26,7 @@ from tests.playbook import Play, deadline, head_down, opened, opens, sends_up
 
 PEER = Peer(ip=b"192.0.2.7", port=40000, trusted=False, local_port=80, listener="public")
 FIRST, SECOND = "http://10.0.0.1:80", "http://10.0.0.2:80"
+BODY_RATE, SEND_RATE = 2, 1  # bytes a second, at least
 CONNECT_S, RESPONSE_S, IDLE_S, SEND_S, QUEUE_S, TUNNEL_S, SERVICE_S = 3, 60, 40, 30, 5, 300, 7
 TIMEOUTS = Timeouts(
     queue_s=QUEUE_S,
@@ -35,6 +36,8 @@ TIMEOUTS = Timeouts(
     send_s=SEND_S,
     tunnel_idle_s=TUNNEL_S,
     service_s=SERVICE_S,
+    body_bytes_min_per_s=BODY_RATE,
+    send_bytes_min_per_s=SEND_RATE,
 )
 UNROUTED = Timeouts(send_s=11.0)
 NEVER_FROM_NOW = float("inf")

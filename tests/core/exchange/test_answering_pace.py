@@ -24,6 +24,7 @@ from tests.core.exchange.scenery import (
     IDLE_S,
     NEVER_FROM_NOW,
     RESPONSE_S,
+    SEND_RATE,
     SEND_S,
     answering,
     chunked,
@@ -150,10 +151,10 @@ def test_a_client_that_takes_slowly_has_as_long_again_and_one_that_takes_nothing
         << PauseUp()
         << deadline(SEND_S)
         >> Later(SEND_S)
-        >> DownstreamTaking()
+        >> DownstreamTaking(SEND_S * SEND_RATE)
         << deadline(SEND_S)
         >> Later(SEND_S)
-        >> DownstreamTaking()
+        >> DownstreamTaking(SEND_S * SEND_RATE)
         << deadline(SEND_S)
         >> Later(SEND_S)
         >> DeadlineExpired()
@@ -168,9 +169,46 @@ def test_the_last_bytes_may_be_taken_slowly_too() -> None:
         >> ResponsePart(b"01234", ended=True)
         << ...
         >> Later(SEND_S)
-        >> DownstreamTaking()
+        >> DownstreamTaking(SEND_S * SEND_RATE)
         << deadline(SEND_S)
         >> DownstreamTaken()
         << ...
         << finish(Fate.KEEP, "--")
     )
+
+
+def test_a_client_that_takes_less_than_the_lowest_speed_is_cut() -> None:
+    for ended, letters in ((False, "cD"), (True, "cL")):
+        it = answering(get(), with_length(5 if ended else 10))
+        assert (
+            it
+            >> ResponsePart(b"01234", ended=ended)
+            << ...
+            >> DownstreamFull()
+            << ...
+            >> Later(SEND_S)
+            >> DownstreamTaking(SEND_S * SEND_RATE - 1)
+            << ...
+            << finish(Fate.ABORT, letters, fault="client_take_slow")
+        )
+
+
+def test_a_client_that_does_not_read_is_told_from_one_that_does_not_send() -> None:
+    it = answering(post(15), chunked())
+    assert it >> RequestPart(b"01234", ended=False) << sends_up(b"01234") << deadline(IDLE_S)
+    assert it >> Later(IDLE_S / 2) >> RequestPart(b"5", ended=False) << ... << deadline(20.5)
+    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
+    assert it >> UpstreamFull() << PauseDown()
+    assert it >> UpstreamTaken() << ResumeDown()
+    assert it >> Later(SEND_S) >> DeadlineExpired() << ...
+    assert it.exchange.outcome.fault == "client_take_timeout"
+
+
+def test_an_upstream_that_reads_slowly_gives_a_slow_client_its_time_back() -> None:
+    it = waiting(post(15))
+    assert it >> RequestPart(b"01234", ended=False) << sends_up(b"01234") << deadline(IDLE_S)
+    assert it >> Later(IDLE_S / 2) >> RequestPart(b"5", ended=False) << ... << deadline(20.5)
+    assert it >> UpstreamFull() << deadline(IDLE_S) << PauseDown()
+    assert it >> Later(30) >> UpstreamTaken() << ResumeDown() << deadline(20.5)
+    assert it >> Later(21) >> DeadlineExpired() << ... << head_down(408) << deadline(SEND_S)
+    assert it >> DownstreamTaken() << ... << finish(Fate.CLOSE, "cH", fault="client_body_slow")
