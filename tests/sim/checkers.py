@@ -35,6 +35,7 @@ PART_BYTES_MAX: Final = 300 + 16
 
 PROGRESS: Final = (
     RequestPart,
+    ResponseHead,  # An interim one, which tells the client to go on: any other enters a phase.
     ResponsePart,
     TunnelData,
     DownstreamFull,
@@ -120,7 +121,9 @@ def who_stalls(actor: "Actor") -> str:
     assert up is not None
     if actor.down_full:
         return "client_take_timeout"
-    if not actor.told_ended and not up.full:
+    head = actor.request.head
+    waits = head is not None and head.expect_continue and not (actor.told_bytes or up.answered)
+    if not (actor.told_ended or up.full or waits):
         return "client_body_timeout"
     return "upstream_timeout" if phase == "H" else "upstream_stalled"
 

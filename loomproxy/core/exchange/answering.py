@@ -35,11 +35,14 @@ def on_response_head(x: State, head: ResponseHead, now: Instant) -> None:
 
 
 def _interim(x: State, head: ResponseHead, now: Instant) -> None:
+    told_to_go_on = x.awaits_continue
     x.interims += 1
     if x.interims > INTERIM_RESPONSES_MAX:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
     elif x.request.minor_version >= 1:  # RFC 9110 §15.2: a 1xx must not go to a 1.0 client.
         x.out.append(HeadDown(head.status, head_down(x, head, Framing.NONE, keep=True)))
+        if told_to_go_on:
+            x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.HEAD))))
 
 
 def _begin(x: State, head: ResponseHead, now: Instant) -> None:
@@ -79,7 +82,7 @@ def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
     """Nothing moves: the client's fault if it does not read, or still owes its request."""
     if x.up_paused:
         fault = faults.CLIENT_TAKE_TIMEOUT
-    elif not x.client_body_ended and not x.up_full:
+    elif not (x.client_body_ended or x.up_full or x.awaits_continue):
         fault = faults.CLIENT_BODY_TIMEOUT
     elif x.phase is Phase.HEAD:
         fault = faults.UPSTREAM_TIMEOUT
@@ -144,10 +147,10 @@ def on_upstream_full(x: State, _event: UpstreamFull, _now: Instant) -> None:
 
 
 def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
-    """The upstream has taken everything so far: the client may go on, and owes again."""
+    """The upstream has taken everything so far: whoever must move next has its time from now."""
     x.up_full = False
     x.balance_client()
-    if x.phase is Phase.HEAD and not x.client_body_ended:
+    if x.phase is Phase.HEAD:
         x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.HEAD))))
 
 

@@ -155,7 +155,7 @@ def connecting(head: RequestHead, world: World | None = None, **how: bool) -> Pl
 def waiting(head: RequestHead, world: World | None = None, *, reused: bool = False) -> Play:
     """A play up to the request that was sent, and the answer that is waited for."""
     it = connecting(head, world)
-    wait_s = IDLE_S if head.has_body else RESPONSE_S
+    wait_s = IDLE_S if head.has_body and not head.expect_continue else RESPONSE_S
     assert it >> opened(reused=reused) << deadline(wait_s) << sends_up(head.method)
     return it
 
