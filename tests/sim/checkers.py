@@ -121,11 +121,19 @@ def who_stalls(actor: "Actor") -> str:
     assert up is not None
     if actor.down_full:
         return "client_take_timeout"
-    head = actor.request.head
-    waits = head is not None and head.expect_continue and not (actor.told_bytes or up.answered)
-    if not (actor.told_ended or up.full or waits):
+    if not (actor.told_ended or up.full or waits_for_continue(actor)):
         return "client_body_timeout"
     return "upstream_timeout" if phase == "H" else "upstream_stalled"
+
+
+def waits_for_continue(actor: "Actor") -> bool:
+    """Whether the client was never told to send the body that it announced, and has not."""
+    head, up = actor.request.head, actor.up
+    assert head is not None
+    assert up is not None
+    told = up.script[: up.told] if up.script else []
+    interim = any(isinstance(thing, ResponseHead) and thing.is_interim for thing in told)
+    return head.expect_continue and not (actor.told_bytes or interim)
 
 
 # --- between two events ---------------------------------------------------------------------------

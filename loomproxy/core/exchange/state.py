@@ -225,7 +225,8 @@ class State:
     def awaits_continue(self) -> bool:
         """Whether the client may wait for a word of the upstream before it sends its body.
 
-        RFC 9110 §10.1.1: a server that was sent the expectation owes a 100 or a final answer.
+        RFC 9110 §10.1.1: a server that was sent the expectation owes a 100 or a final answer. After
+        a final one without it the client owes no body, either.
         """
         return self.request.expect_continue and not (self.interims or self.outcome.request_bytes)
 
