@@ -61,6 +61,7 @@ class Scene:
     expects: bool = False  # it waits for 100 before it sends the body
     requests: int = 1  # pipelined
     tunnel: bool = False
+    old: bool = False  # an HTTP/1.0 client, who knows neither chunks nor trailers
     trailers: bool = False
     fields: tuple[tuple[str, str], ...] = field(default=())
 
@@ -82,7 +83,8 @@ class Scene:
             more.append(("Content-Length", str(self.up)))
         if self.expects:
             more.append(("Expect", "100-continue"))
-        return request(path, self.method, more)
+        head = request(path, self.method, more)
+        return head.replace(b"HTTP/1.1", b"HTTP/1.0", 1) if self.old else head
 
     def body(self, path: str) -> Iterable[bytes]:
         """The request's body in the pieces in which it is sent."""
@@ -99,15 +101,18 @@ class Scene:
     def end_mark(self) -> bytes:
         """With which an answer ends on the wire; b"" where only the connection's end tells."""
         if self.act is beat:
-            return b"\r\n\r\n" if self.trailers else b"0\r\n\r\n"
+            return END + b"\r\n\r\n" if self.trailers else b"0\r\n\r\n"
+        if self.method == "HEAD":
+            return END + b"\r\n\r\n"
         return b"" if self.tunnel or self.act is until_close else END
 
     def expected(self, path: str) -> Expected:
         """The right answer to the request for `path`."""
         if self.tunnel:
             return Expected(b"".join(TUNNEL_WORDS) + GOODBYE, 101)
-        trailers = ((SUM.lower(), path),) if self.trailers else ()
-        return Expected(payload(path, self.size), 200, trailers)
+        trailers = ((SUM.lower(), path + END.decode()),) if self.trailers else ()
+        body = b"" if self.method == "HEAD" else payload(path, self.size)
+        return Expected(body, 200, trailers)
 
 
 # --- what the upstream does -----------------------------------------------------------------------
@@ -115,7 +120,13 @@ class Scene:
 
 async def answer(played: Played) -> None:
     """A body of known length."""
-    await played.reply(200, payload(played.path, of(played).size))
+    body = payload(played.path, of(played).size)
+    if played.method == "HEAD":
+        await played.send(
+            head(200, [("Content-Length", str(len(body))), (SUM, "x" + END.decode())])
+        )
+    else:
+        await played.reply(200, body)
 
 
 async def take(played: Played) -> None:
@@ -130,6 +141,12 @@ async def take(played: Played) -> None:
     await played.reply(200, payload(played.path, scene.size))
 
 
+async def answer_early(played: Played) -> None:
+    """Answer before the body has come, and take it all the same."""
+    await played.reply(200, payload(played.path, of(played).size))
+    await played.body()
+
+
 async def beat(played: Played) -> None:
     """An event stream: some of the body, a while, some more."""
     fields = [CHUNKED, ("Content-Type", "text/event-stream")]
@@ -140,7 +157,7 @@ async def beat(played: Played) -> None:
     for at in range(0, len(whole), step):
         await played.send(chunk(whole[at : at + step]))
         await asyncio.sleep(BEAT_S)
-    trailer = f"{SUM}: {played.path}\r\n" if scene.trailers else ""
+    trailer = f"{SUM}: {played.path}{END.decode()}\r\n" if scene.trailers else ""
     await played.send(f"0\r\n{trailer}\r\n".encode())
 
 
@@ -171,7 +188,10 @@ SCENES: Final = (
     Scene("continue", take, method="POST", up=SMALL_BYTES, expects=True),
     Scene("download", answer, size=LARGE_BYTES),
     Scene("upload", take, method="PUT", up=LARGE_BYTES),
+    Scene("early", answer_early, method="POST", up=LARGE_BYTES),
+    Scene("head", answer, method="HEAD", reused=True),
     Scene("events", beat),
+    Scene("old", beat, old=True),
     Scene("trailers", beat, trailers=True, reused=True),
     Scene("until-close", until_close),
     Scene("tunnel", tunnel, tunnel=True, fields=UPGRADE),
