@@ -12,7 +12,8 @@ from tests.faults.matrix import Case, Run
 from tests.faults.scenes import BY_NAME, GOODBYE, Expected
 from tests.support.meddler import HARMLESS
 
-ERRORS: Final = {502: "U", 504: "u"}
+TIMED_OUT: Final = 504
+ERRORS: Final = {502: "U", TIMED_OUT: "u"}
 """An honest error, and who ended the exchange then, as its log line says."""
 
 AFTERWARDS: Final = frozenset(("insert", "insert_late"))
@@ -52,6 +53,8 @@ def _once(path: str, lines: Lines, asked: int, asked_max: int) -> Wrong:
 
 def _afterwards(run: Run, lines: Lines) -> Wrong:
     """Nothing is left of it, and the next exchange is served as ever."""
+    if run.looks_idle:
+        return
     if run.leaked:
         yield f"connections to the upstream are left: {run.leaked}"
     expected = BY_NAME["get"].expected(run.next_path)
@@ -119,9 +122,9 @@ def _line(run: Run, seen: Seen, path: str, lines: list[dict[str, Any]]) -> Wrong
 
 def _endings(case: Case, seen: Seen) -> set[str]:
     """The terminations that fit what the client got."""
+    slow = case.fault == "stall"
     if seen.status in ERRORS:
-        return {ERRORS[seen.status] + phase for phase in "CH"}
-    slow = case.fault in {"stall", "half_up", "garble"}
+        return {ERRORS[seen.status] + phase for phase in "CH" if slow == (seen.status == TIMED_OUT)}
     if seen.status == SWITCHING:
         # A FIN is an orderly end of a tunnel, and means nothing wrong.
         return {"UT", "--", *(["lT"] if slow else [])}

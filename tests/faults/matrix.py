@@ -72,6 +72,11 @@ class Run:
         return self.fired_at is not None
 
     @property
+    def looks_idle(self) -> bool:
+        """Whether the connection stalled behind a whole answer: only its next request can tell."""
+        return self.case.fault == "stall" and "end down" in self.events[: self.fired_at]
+
+    @property
     def answered(self) -> bool:
         """Whether some of an answer came down before the fault."""
         return any(event.endswith("down") for event in self.events[: self.fired_at])

@@ -125,6 +125,8 @@ class Link:
     async def _carry(self, way: str, source: Ends, target: Ends) -> None:
         while True:
             piece = await source.reader.read(PIECE_BYTES_MAX)
+            if self.stalled:
+                raise Over
             fault = self._note(f"{self._kind(way, piece)} {way}")
             if fault:
                 await self._meet(fault, target, piece)
