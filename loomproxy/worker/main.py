@@ -235,6 +235,7 @@ class Worker:
                 services.tally,
                 len(services.tellers),
                 services.in_flight,
+                len(asyncio.all_tasks()),
             )
         )
         self._lag_s = 0.0

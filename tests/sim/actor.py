@@ -365,8 +365,7 @@ class Actor:
             up.write_script(dice, quiet=self.sim.quiet)
         assert up.script is not None
         if dice.random() < troubles.upstream_malformed:
-            malformed = faults.UPSTREAM_CUT if up.final else faults.UPSTREAM_MALFORMED
-            self.tell(e.UpstreamGone(malformed))
+            self.upstream_errs()
             return
         for _ in range(1 if self.sim.quiet else dice.randint(1, 3)):
             if self.up is not up or self.tunnel or up.told == len(up.script):
@@ -374,6 +373,13 @@ class Actor:
             thing = up.script[up.told]
             up.note(thing)
             self.tell(thing)
+
+    def upstream_errs(self) -> None:
+        """What the upstream says cannot be read."""
+        up = self.up
+        if up is not None and up.opened and not self.tunnel:
+            malformed = faults.UPSTREAM_CUT if up.final else faults.UPSTREAM_MALFORMED
+            self.tell(e.UpstreamGone(malformed))
 
     def upstream_dies(self) -> None:
         """The upstream connection breaks, or is closed before its message is over."""

@@ -38,6 +38,7 @@ PART_BYTES_MAX: Final = 300 + 16
 
 PROGRESS: Final = (
     RequestPart,
+    ResponseHead,  # An interim one, which tells the client to go on: any other enters a phase.
     ResponsePart,
     TunnelData,
     DownstreamFull,
@@ -127,9 +128,19 @@ def who_stalls(actor: "Actor", event: Any) -> str:
     assert up is not None
     if actor.down_full:
         return "client_take_timeout"
-    if not actor.told_ended and not up.full:
+    if not (actor.told_ended or up.full or waits_for_continue(actor)):
         return "client_body_slow" if actor.sending.is_behind else "client_body_timeout"
     return "upstream_timeout" if phase == "H" else "upstream_stalled"
+
+
+def waits_for_continue(actor: "Actor") -> bool:
+    """Whether the client was never told to send the body that it announced, and has not."""
+    head, up = actor.request.head, actor.up
+    assert head is not None
+    assert up is not None
+    told = up.script[: up.told] if up.script else []
+    interim = any(isinstance(thing, ResponseHead) and thing.is_interim for thing in told)
+    return head.expect_continue and not (actor.told_bytes or interim)
 
 
 # --- between two events ---------------------------------------------------------------------------

@@ -213,8 +213,8 @@ MUTANTS: Final = (
     Mutant(
         "an upstream is blamed for what its client owes",
         answering.on_stalled,
-        "not x.client_body_ended and",
-        "False and",
+        "not (x.client_body_ended or",
+        "not (True or",
     ),
     Mutant(
         "an upstream is blamed for a client that does not read",
@@ -225,7 +225,13 @@ MUTANTS: Final = (
     Mutant(
         "a client is blamed for an upstream that does not read",
         answering.on_stalled,
-        " and not x.up_full",
+        " or x.up_full",
+        "",
+    ),
+    Mutant(
+        "a client that waits for 100 is blamed for the upstream's silence",
+        answering.on_stalled,
+        " or x.awaits_continue",
         "",
     ),
     Mutant(
@@ -274,7 +280,7 @@ MUTANTS: Final = (
         "a client that takes a byte now and then is waited for",
         answering.on_taking,
         "x.cut(faults.CLIENT_TAKE_SLOW, now)",
-        "x.out.append(SetDeadline(Instant(now + timeouts.send_s)))",
+        "x.deadline_at = now + timeouts.send_s",
     ),
     # Backpressure.
     Mutant(

@@ -44,11 +44,14 @@ def on_response_head(x: State, head: ResponseHead, now: Instant) -> None:
 
 
 def _interim(x: State, head: ResponseHead, now: Instant) -> None:
+    told_to_go_on = x.awaits_continue
     x.interims += 1
     if x.interims > INTERIM_RESPONSES_MAX:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
     elif x.request.minor_version >= 1:  # RFC 9110 §15.2: a 1xx must not go to a 1.0 client.
         x.hands.head_down(head.status, x.head_for_client(head, NONE, keep=True))
+        if told_to_go_on:
+            x.deadline_at = x.owed_at(now)
 
 
 def on_response(x: State, response: Response, now: Instant) -> None:
@@ -87,7 +90,7 @@ def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
     """Nothing moves: the client's fault if it does not read, or still owes its request."""
     if x.up_paused:
         fault = faults.CLIENT_TAKE_TIMEOUT
-    elif not x.client_body_ended and not x.up_full:
+    elif not (x.client_body_ended or x.up_full or x.awaits_continue):
         slow = x.pace is not None and x.pace.is_behind
         fault = faults.CLIENT_BODY_SLOW if slow else faults.CLIENT_BODY_TIMEOUT
     elif x.phase is HEAD:
@@ -167,13 +170,12 @@ def on_upstream_full(x: State, _event: UpstreamFull, now: Instant) -> None:
 
 
 def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
-    """The upstream has taken everything so far: the client may go on, and owes again."""
+    """The upstream has taken everything so far: whoever must move next has its time from now."""
     x.up_full = False
     x.balance_client()
     if x.pace is not None:
         x.pace.go(now)
-    owing = x.pace is not None or (x.phase is HEAD and not x.client_body_ended)
-    if owing and not x.up_paused:
+    if (x.pace is not None or x.phase is HEAD) and not x.up_paused:
         x.deadline_at = x.owed_at(now)
 
 

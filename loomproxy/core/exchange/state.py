@@ -254,11 +254,20 @@ class State:
         if self.client_paused:
             self.balance_client()
 
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client may wait for a word of the upstream before it sends its body.
+
+        RFC 9110 §10.1.1: a server that was sent the expectation owes a 100 or a final answer. After
+        a final one without it the client owes no body, either.
+        """
+        return self.request.expect_continue and not (self.interims or self.outcome.request_bytes)
+
     def patience_s(self, phase: Phase) -> float:
         """How long nothing may move in HEAD or DATA: who must move next decides."""
         if self.up_paused:
             return self.timeouts.send_s
-        if phase is HEAD and self.client_body_ended:
+        if phase is HEAD and (self.client_body_ended or self.awaits_continue):
             return self.timeouts.response_s
         return self.timeouts.idle_s
 

@@ -163,7 +163,7 @@ def connecting(head: RequestHead, world: World | None = None, **how: bool) -> Pl
 
 def waiting(head: RequestHead, world: World | None = None, *, reused: bool = False) -> Play:
     """A play up to the request that was sent, and the answer that is waited for."""
-    wait_s = IDLE_S if head.has_body else RESPONSE_S
+    wait_s = IDLE_S if head.has_body and not head.expect_continue else RESPONSE_S
     if reused:
         it = play(world, idle=True)
         assert it >> head << opens(FIRST) << deadline(wait_s) << sends_up(head.method)

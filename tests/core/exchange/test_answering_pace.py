@@ -111,7 +111,8 @@ def test_an_upstream_that_reads_slowly_slows_the_client() -> None:
     assert it >> RequestPart(b"56789", ended=False) << sends_up(b"56789") << deadline(IDLE_S)
     assert it >> UpstreamTaken() << ResumeDown() << deadline(IDLE_S)
     assert it >> RequestPart(b"abcde", ended=True) << sends_up(b"abcde") << deadline(RESPONSE_S)
-    assert it >> UpstreamTaken()
+    assert it >> UpstreamFull() << PauseDown()
+    assert it >> Later(RESPONSE_S - 1) >> UpstreamTaken() << ResumeDown() << deadline(RESPONSE_S)
 
 
 def test_an_upstream_that_reads_slowly_in_its_answer_slows_the_client_too() -> None:
@@ -212,3 +213,31 @@ def test_an_upstream_that_reads_slowly_gives_a_slow_client_its_time_back() -> No
     assert it >> Later(30) >> UpstreamTaken() << ResumeDown() << deadline(20.5)
     assert it >> Later(21) >> DeadlineExpired() << ... << head_down(408) << deadline(SEND_S)
     assert it >> DownstreamTaken() << ... << finish(Fate.CLOSE, "cH", fault="client_body_slow")
+
+
+EXPECTS = "Expect: 100-continue"
+
+
+def test_an_upstream_that_never_tells_a_waiting_client_to_go_on_is_to_blame() -> None:
+    world = house()
+    assert (
+        waiting(post(5, "/", EXPECTS), world)
+        >> Later(RESPONSE_S)
+        >> DeadlineExpired()
+        << Release(reusable=False)
+        << head_down(504)
+        << deadline(SEND_S)
+    )
+    assert endpoint(world, FIRST).failed == 1
+
+
+def test_a_client_that_was_told_to_go_on_owes_its_body_from_then() -> None:
+    it = waiting(post(5, "/", EXPECTS))
+    assert it >> Later(RESPONSE_S - 1) >> response(100) << head_down(100) << deadline(IDLE_S)
+    assert it >> Later(IDLE_S) >> DeadlineExpired() << ... << head_down(408) << deadline(SEND_S)
+
+
+def test_a_client_that_did_not_wait_owes_the_rest_of_its_body() -> None:
+    it = waiting(post(5, "/", EXPECTS))
+    assert it >> RequestPart(b"012", ended=False) << sends_up(b"012") << deadline(IDLE_S)
+    assert it >> Later(IDLE_S) >> DeadlineExpired() << ... << head_down(408) << deadline(SEND_S)
