@@ -14,6 +14,10 @@ from loomproxy.core.hygiene import heads, identity, plan
 from loomproxy.core.message import Framing
 from tests.fuzz.targets import FOUND, TARGETS, found
 
+MANY = 300
+FIRST_OF_EVERY = 3
+"""Of many inputs: the corpus is also held to its verdicts, at every cut, by tests of its own."""
+
 BY_NAME = pytest.mark.parametrize("name", TARGETS)
 
 
@@ -34,9 +38,9 @@ def near(data: bytes, words: list[str]) -> st.SearchStrategy[bytes]:
 
 
 @BY_NAME
-def test_a_target_holds_for_all_that_it_begins_with(name: str) -> None:
-    assert held(name)
-    for data in held(name):
+def test_a_target_holds_for_what_it_begins_with(name: str) -> None:
+    step = FIRST_OF_EVERY if len(held(name)) > MANY else 1
+    for data in (*held(name)[::step], *(data for _, data in found(name))):
         TARGETS[name].check(data)
 
 

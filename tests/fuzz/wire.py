@@ -110,7 +110,8 @@ def _goes_up(head: RequestHead, choice: int) -> None:
     for each, chosen in ((head, choice), (other, choice), (head, choice + 6), (head, choice)):
         up = _sent_up(each, chosen)
         assert up == _sent_up(structs.replace(each, memo=Memo()), chosen)
-        _is_canonical(each, up)
+    _is_canonical(head, up)
+    _is_canonical(other, _sent_up(other, choice))
 
 
 def _sent_up(head: RequestHead, choice: int) -> bytes:
