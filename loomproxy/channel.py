@@ -131,6 +131,7 @@ class Pong(Message, frozen=True):
     tally: Tally
     connections: int  # downstream, now
     in_flight: int  # exchanges, now
+    tasks: int = 0  # of the event loop, now
 
 
 class EndpointStatus(msgspec.Struct, frozen=True):

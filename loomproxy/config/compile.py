@@ -97,6 +97,8 @@ def _timeouts(dynamic: Dynamic) -> core.Timeouts:
         idle_s=timeouts.idle_s,
         send_s=timeouts.send_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
+        body_bytes_min_per_s=timeouts.body_bytes_min_per_s,
+        send_bytes_min_per_s=timeouts.send_bytes_min_per_s,
     )
 
 

@@ -55,7 +55,7 @@ class Forwarded(Base, frozen=True):
 
 
 class Timeouts(Base, frozen=True):
-    """How long each phase of an exchange may last. All are finite."""
+    """How long each phase of an exchange may last, and how slow a client may be in it."""
 
     queue_s: Annotated[float, duration("For a place in the pool; then 503.", high=HOUR_S)] = 5.0
     connect_s: Annotated[
@@ -72,6 +72,22 @@ class Timeouts(Base, frozen=True):
     tunnel_idle_s: Annotated[
         float, duration("With no byte either way in an upgraded connection (WebSocket).")
     ] = 300.0
+    body_bytes_min_per_s: Annotated[
+        int,
+        count(
+            "How fast a request body has to come once `idle` has passed; then 408. While the proxy "
+            "or the upstream holds the client back, its time stands still. 0: any speed.",
+            low=0,
+        ),
+    ] = 240
+    send_bytes_min_per_s: Annotated[
+        int,
+        count(
+            "How much of what it is sent a client has to take, on average over each `send` in "
+            "which something is left for it. Silent streams are not measured. 0: any speed.",
+            low=0,
+        ),
+    ] = 240
 
 
 class RouteTimeouts(Base, frozen=True):
@@ -85,6 +101,12 @@ class RouteTimeouts(Base, frozen=True):
     idle_s: Annotated[float | None, duration("Overrides `timeouts.idle`.")] = None
     send_s: Annotated[float | None, duration("Overrides `timeouts.send`.", high=HOUR_S)] = None
     tunnel_idle_s: Annotated[float | None, duration("Overrides `timeouts.tunnel_idle`.")] = None
+    body_bytes_min_per_s: Annotated[
+        int | None, count("Overrides `timeouts.body_bytes_min_per_s`.", low=0)
+    ] = None
+    send_bytes_min_per_s: Annotated[
+        int | None, count("Overrides `timeouts.send_bytes_min_per_s`.", low=0)
+    ] = None
 
 
 class Limits(Base, frozen=True):

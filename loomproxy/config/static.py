@@ -30,6 +30,14 @@ class Node(Base, frozen=True):
         Annotated[int, count("", high=512)] | Literal["auto"],
         group("Worker processes, one event loop each. `auto`: one per core we may use."),
     ] = "auto"
+    connections_max: Annotated[
+        Annotated[int, count("", high=1_000_000)] | Literal["auto"],
+        group(
+            "Open connections of one worker on all its listeners; further ones wait in the "
+            "backlogs. `auto`: as many as its limit of descriptors allows, with one to an endpoint "
+            "for each; a larger number counts as `auto`."
+        ),
+    ] = "auto"
     instance_id: Annotated[
         str, text("What this node calls itself in status and metrics. Empty: host name and pid.")
     ] = ""
@@ -133,6 +141,14 @@ class Listener(Base, frozen=True):
             high=1_000_000,
         ),
     ] = 16_384
+    connections_per_client_max: Annotated[
+        int,
+        count(
+            "Of these, those of one client: an IPv4 address or an IPv6 /64; further ones are "
+            "reset. Not for `trusted_proxies` and Unix sockets.",
+            high=1_000_000,
+        ),
+    ] = 2048
     client_half_close: Annotated[
         Literal["abort", "serve"],
         group(

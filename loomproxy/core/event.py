@@ -86,6 +86,8 @@ class DownstreamTaken(msgspec.Struct, frozen=True, gc=False):
 class DownstreamTaking(msgspec.Struct, frozen=True, gc=False):
     """The deadline has passed, yet the client took some of what it was sent: it is only slow."""
 
+    taken_bytes: int  # since it was looked at last, or was sent more; at least 1
+
 
 class UpstreamFull(msgspec.Struct, frozen=True, gc=False):
     """The upstream does not take what we sent as fast as we send it."""

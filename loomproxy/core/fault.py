@@ -82,8 +82,14 @@ CLIENT_HEAD_TIMEOUT = _fault(
 CLIENT_BODY_TIMEOUT = _fault(
     "client_body_timeout", Side.CLIENT, 408, "The request body stopped arriving.", timeout=True
 )
+CLIENT_BODY_SLOW = _fault(
+    "client_body_slow", Side.CLIENT, 408, "The request body arrived too slowly.", timeout=True
+)
 CLIENT_TAKE_TIMEOUT = _fault(
     "client_take_timeout", Side.CLIENT, 0, "The client stopped reading.", timeout=True
+)
+CLIENT_TAKE_SLOW = _fault(
+    "client_take_slow", Side.CLIENT, 0, "The client read too slowly.", timeout=True
 )
 
 # What we refuse.

@@ -29,3 +29,4 @@ class Outcome:
     opened_at: Instant = NO_MOMENT  # the last attempt's connection was there
     answered_at: Instant = NO_MOMENT  # the final response head arrived
     ended_at: Instant = NO_MOMENT  # everything was over
+    listener: str = ""  # where the client came in; only told with a fault

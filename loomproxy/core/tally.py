@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from loomproxy.core import fault as faults
 from loomproxy.core.outcome import Outcome
 
 BUCKETS_S: Final = (
@@ -44,6 +45,27 @@ OVERFLOW: Final = ("(other)", "(other)")
 
 ALL_WELL: Final = "--"
 """The termination letters of an exchange that ended as it should."""
+
+LISTENER_FULL: Final = "listener_full"
+"""A limit: accepting was paused, the listener has as many connections as it may."""
+
+WORKER_FULL: Final = "worker_full"
+"""A limit: accepting was paused, the worker has as many connections as it may."""
+
+CLIENT_FULL: Final = "client_full"
+"""A limit: a connection was refused, its client has as many as it may."""
+
+CLIENT_SILENT: Final = "client_silent"
+"""A limit: a new connection that said nothing was closed."""
+
+CLIENT_IDLE: Final = "client_idle"
+"""A limit: a connection that brought no further request was closed."""
+
+_LIMITED: Final = frozenset("cL")
+"""First termination letters: a client that was too slow, and what our rules refuse of one."""
+
+_ROUTED: Final = frozenset((faults.NO_ROUTE.name, faults.METHOD_NOT_ALLOWED.name))
+"""Refused only because nothing is there."""
 
 _SWITCHED: Final = 101
 _ANSWERED_PHASES: Final = frozenset("DLT")
@@ -98,6 +120,9 @@ class Tally(msgspec.Struct):
 
     series: dict[tuple[str, str], Series] = msgspec.field(default_factory=dict)  # by (route, pool)
     terminations: dict[str, int] = msgspec.field(default_factory=dict)  # by the two letters
+    limits: dict[tuple[str, str], int] = msgspec.field(
+        default_factory=dict
+    )  # by (listener, reason)
     access_log_dropped: int = 0  # lines; the worker sets it before it tells its tally
 
     def count(self, outcome: Outcome) -> None:
@@ -124,9 +149,16 @@ class Tally(msgspec.Struct):
         """Count an exchange that did not end as it should."""
         letters = outcome.termination
         self.terminations[letters] = self.terminations.get(letters, 0) + 1
+        if letters[0] in _LIMITED and outcome.fault not in _ROUTED:
+            self.note_limit(outcome.listener, outcome.fault)
         if outcome.opened_at and letters[1] in _ANSWERED_PHASES:
             # In an earlier phase the answer, if any, was ours: the upstream said nothing.
             series.first_byte.observe(outcome.answered_at - outcome.opened_at)
+
+    def note_limit(self, listener: str, reason: str) -> None:
+        """A limit on the clients of `listener` was met: a fault's name, or one of those above."""
+        key = (listener, reason)
+        self.limits[key] = self.limits.get(key, 0) + 1
 
     def _series(self, route: str, pool: str) -> Series:
         key = (route, pool) if len(self.series) < SERIES_MAX else OVERFLOW
@@ -139,6 +171,8 @@ class Tally(msgspec.Struct):
             (self._series(*key) if mine is None else mine).add(theirs)
         for letters, times in other.terminations.items():
             self.terminations[letters] = self.terminations.get(letters, 0) + times
+        for reason, times in other.limits.items():
+            self.limits[reason] = self.limits.get(reason, 0) + times
         self.access_log_dropped += other.access_log_dropped
 
 

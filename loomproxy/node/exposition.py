@@ -101,7 +101,14 @@ def _traffic(tally: Tally) -> Iterator[Metric]:
     )
     for letters, times in tally.terminations.items():
         terminations.add_metric((letters,), times)
-    yield from (requests, retries, sizes, terminations)
+    limits = CounterMetricFamily(
+        "loomproxy_limits",
+        "Times that a limit on clients was met: a fault's name, or what happened to a connection.",
+        labels=("listener", "reason"),
+    )
+    for reason, times in tally.limits.items():
+        limits.add_metric(reason, times)
+    yield from (requests, retries, sizes, terminations, limits)
     yield CounterMetricFamily(
         "loomproxy_access_log_dropped",
         "Access log lines lost because they could not be written in time.",

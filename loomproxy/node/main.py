@@ -9,18 +9,15 @@ import contextlib
 import random  # noqa: TID251 # the dice that are passed in come from somewhere
 import resource
 import signal
-from typing import Final
 
 import uvloop
 
 from loomproxy.config.model import Config
+from loomproxy.core.gate import connections_affordable
 from loomproxy.log import hear_libraries, log, show
 from loomproxy.node.control import Launch, Node
 from loomproxy.node.reload import Source
 from loomproxy.process import environment
-
-DESCRIPTORS_BESIDES: Final = 64
-"""What a worker opens besides connections: sockets to listen on, logs, the channel, libraries."""
 
 
 def run(config: Config, source: Source, file: str) -> int:
@@ -61,14 +58,17 @@ def descriptors_warning(config: Config, descriptors_max: int) -> str:
 
     Each client is one descriptor, and one more while its request is at an endpoint.
     """
-    connections = sum(each.connections_max for each in config.static.listeners)
-    needed = 2 * connections + DESCRIPTORS_BESIDES
-    if needed <= descriptors_max:
+    static = config.static
+    wanted = sum(each.connections_max for each in static.listeners)
+    if isinstance(static.node.connections_max, int):
+        wanted = min(wanted, static.node.connections_max)
+    affordable = connections_affordable(descriptors_max)
+    if wanted <= affordable:
         return ""
     return (
-        f"a process may have {descriptors_max}, and a worker needs {needed} for the {connections} "
-        "connections that its listeners allow. Raise LimitNOFILE (ulimit -Hn), or lower "
-        "listeners[].connections_max."
+        f"a process may have {descriptors_max}, so a worker takes {affordable} connections and not "
+        f"the {wanted} that node.connections_max and its listeners allow. Raise LimitNOFILE "
+        "(ulimit -Hn), or lower node.connections_max."
     )
 
 

@@ -31,6 +31,7 @@ def _worker(slot: Slot) -> dict[str, object]:
     if worker is not None and pong is not None:
         entry["connections"] = pong.connections
         entry["in_flight"] = pong.in_flight
+        entry["tasks"] = pong.tasks
         entry["requests"] = exchanges(pong.tally)
         entry["requests_per_s"] = round(worker.requests_per_s, 1)
         entry["loop_lag_s"] = round(pong.loop_lag_s, 4)

@@ -27,6 +27,7 @@ from loomproxy.core.event import (
 from loomproxy.core.http1.wire import Refusal, RequestWire
 from loomproxy.core.hygiene import Peer
 from loomproxy.core.message import RequestHead, RequestPart
+from loomproxy.core.tally import CLIENT_IDLE, CLIENT_SILENT
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.worker.driver import Driver
 from loomproxy.worker.ports import Door
@@ -60,9 +61,9 @@ waits for its client before it ends, a tunnel does not, and closing waits for as
 likes.
 """
 
-DRAIN_IDLE_S: Final = 1.0
-"""How long an idle connection of a draining worker may still bring a request; its answer says
-close.
+HURRY_S: Final = 1.0
+"""How long an idle connection may still bring a request where it has to make room, or its worker
+drains; there the answer says close.
 """
 
 GONE: Final = select.POLLERR | select.POLLNVAL
@@ -123,7 +124,9 @@ class Downstream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
         self.peer = self._at.peer_of(self._transport)
-        self._at.opened(self, self._driver)
+        if not self._at.opened(self, self._driver):
+            self.reset()
+            return
         self.set_deadline(self._services.now() + self._at.listener.head_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -236,13 +239,15 @@ class Downstream(asyncio.Protocol):
         """The deadline has passed."""
         self.deadline_at = NEVER
         driver = self._driver
-        taking = self.full and self._is_taking()
+        taken_bytes = self._taken() if self.full else 0
         if driver.exchange is not None:
-            driver.tell(DownstreamTaking() if taking else DeadlineExpired())
-        elif taking:
+            driver.tell(DownstreamTaking(taken_bytes) if taken_bytes else DeadlineExpired())
+        elif taken_bytes:
             self.set_deadline(self._services.now() + TAKE_S)
-        elif self._lingering or self.wire.idle:
+        elif self._lingering:
             self._transport.abort()
+        elif self.wire.idle:
+            self._dismiss()
         else:
             driver.begin(RequestBroken(faults.CLIENT_HEAD_TIMEOUT), may_keep=False)
 
@@ -251,7 +256,7 @@ class Downstream(asyncio.Protocol):
         if fate is KEEP:
             self.wire.next_message()
             draining = self._services.world.draining
-            wait_s = DRAIN_IDLE_S if draining else self._at.listener.idle_timeout_s
+            wait_s = HURRY_S if draining else self._at.listener.idle_timeout_s
             self.set_deadline(now + wait_s)
             if self.wire.buffered or self._held_back:
                 self._pump()
@@ -288,9 +293,9 @@ class Downstream(asyncio.Protocol):
             self._transport.abort()
 
     def hurry(self) -> None:
-        """The worker drains: if idle, stay a moment for the request that may be on its way."""
+        """If idle, stay only a moment for the request that may be on its way."""
         if self.idle and not self._lingering:
-            self.set_deadline(self._services.now() + DRAIN_IDLE_S)
+            self.set_deadline(min(self.deadline_at, self._services.now() + HURRY_S))
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -370,10 +375,18 @@ class Downstream(asyncio.Protocol):
         if self._lingered_bytes > LINGER_BYTES_MAX:
             self._transport.abort()
 
-    def _is_taking(self) -> bool:
-        """Whether the client has taken anything since the last look."""
+    def _dismiss(self) -> None:
+        """The client has been silent for too long; in a worker that drains, only for a moment."""
+        services = self._services
+        if not services.world.draining:
+            reason = CLIENT_IDLE if self._requests else CLIENT_SILENT
+            services.tally.note_limit(self._at.listener.name, reason)
+        self._transport.abort()
+
+    def _taken(self) -> int:
+        """Bytes that the client has taken since the last look."""
         before, self._untaken_bytes = self._untaken_bytes, self._untaken()
-        return self._untaken_bytes < before
+        return max(0, before - self._untaken_bytes)
 
     def _untaken(self) -> int:
         """Bytes that the client has not taken: ours, and what the kernel holds (tcp(7): SIOCOUTQ).

@@ -10,8 +10,10 @@ import socket
 from typing import Final
 
 from loomproxy.config.model import Listener
+from loomproxy.core.gate import Gate
 from loomproxy.core.http1.wire import Refusal
 from loomproxy.core.hygiene import Peer, is_trusted
+from loomproxy.core.tally import CLIENT_FULL, LISTENER_FULL, WORKER_FULL
 from loomproxy.log import log
 from loomproxy.worker.downstream import Downstream
 from loomproxy.worker.ports import Teller
@@ -22,15 +24,23 @@ ACCEPTS_AT_CLOSE_MAX: Final = 65_536
 (listen(2)).
 """
 
-
 RETRY_S: Final = 1.0
 """After a listener could not be opened again: when to try once more."""
 
+RELIEVE_S: Final = 1.0
+"""How often idle connections are hurried where there is no room. nginx closes the oldest of them
+when it has no connection left, too.
+"""
 
 AGAIN_RATIO: Final = 0.75
 """How empty a full listener must become before its being full is told again: at the bound it opens
 and closes with each connection.
 """
+
+
+def _is_counted(peer: Peer) -> bool:
+    """Whether `peer` is one client among many: trusted proxies and local programs speak for all."""
+    return not peer.trusted and peer.ip != b""
 
 
 class ListenerAt:
@@ -43,16 +53,24 @@ class ListenerAt:
         self._sock = sock
         self._server: asyncio.Server | None = None
         self._draining = False
+        self._paused = False
+        self._relieved_at = -RELIEVE_S
+        self._connections_max = listener.connections_max
+        self._gate = Gate(listener.connections_per_client_max)
         self._told_full = False
         self._resuming: asyncio.Task[None] | None = None
         self._unix = sock.family == socket.AF_UNIX
         self._port = 0 if self._unix else int(sock.getsockname()[1])
         self.nobody = Peer(b"", 0, trusted=False, local_port=self._port, listener=listener.name)
+        services.doors.append(self)
 
     async def start(self) -> None:
         """Accept."""
         if self._server is None and not self._draining:
             self._server = await self._serve(self._sock.dup())
+            self._paused = False
+            if self._filled(1.0):  # Others were faster.
+                self.pause()
 
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
         loop, backlog = self.services.loop, self.listener.backlog
@@ -69,27 +87,39 @@ class ListenerAt:
     def _accepted(self) -> Downstream:
         return Downstream(self, self.services)
 
-    def _pause(self) -> None:
-        """Leave further connections to the kernel's queue."""
+    def pause(self) -> bool:
+        """Leave further connections to the kernel's queue; whether this one did accept."""
         server, self._server = self._server, None
         if server is None:
-            return
+            return False
         server.close()
+        self._paused = True
+        return True
+
+    def resume(self) -> None:
+        """Accept again, if there is room."""
+        begun = self._resuming is not None and not self._resuming.done()
+        if self._paused and not (begun or self._draining or self._filled(1.0)):
+            self._resuming = self.services.spawn(self._restart())
+
+    def _filled(self, ratio: float) -> str:
+        """What is filled to this ratio, the worker or this listener; "" when there is room."""
+        services = self.services
+        if len(services.tellers) >= services.connections_max * ratio:
+            return WORKER_FULL
+        return LISTENER_FULL if len(self.connections) >= self._connections_max * ratio else ""
+
+    def _tell_full(self, reason: str) -> None:
+        self.services.tally.note_limit(self.listener.name, reason)
         if not self._told_full:
             self._told_full = True
+            worker = reason == WORKER_FULL
             log(
-                "listener full",
+                "worker full" if worker else "listener full",
                 level="warning",
                 listener=self.listener.name,
-                connections_max=self.listener.connections_max,
+                connections_max=self.services.connections_max if worker else self._connections_max,
             )
-
-    def _resume(self) -> None:
-        """Accept again, if there is room."""
-        full = len(self.connections) >= self.listener.connections_max
-        begun = self._resuming is not None and not self._resuming.done()
-        if not (full or begun or self._draining):
-            self._resuming = self.services.spawn(self._restart())
 
     async def _restart(self) -> None:
         try:
@@ -101,7 +131,7 @@ class ListenerAt:
                 listener=self.listener.name,
                 error=str(error),
             )
-            self.services.loop.call_later(RETRY_S, self._resume)
+            self.services.loop.call_later(RETRY_S, self.resume)
 
     async def stop(self) -> None:
         """Accept no more; what the kernel has queued by now is served."""
@@ -123,26 +153,64 @@ class ListenerAt:
             await self.services.loop.connect_accepted_socket(self._accepted, sock)
         self._sock.close()
 
-    def opened(self, client: object, teller: Teller) -> None:
-        """A connection began."""
+    def opened(self, client: object, teller: Teller) -> bool:
+        """A connection began; False when its client has enough of them.
+
+        Where the worker is full, every listener pauses; when a place becomes free, each may take a
+        connection for it before it hears that another has.
+        """
         assert isinstance(client, Downstream)
+        if _is_counted(client.peer) and not self._gate.enter(client.peer.ip):
+            self._turn_away(client.peer)
+            return False
         self.connections.add(client)
         self.services.attach(teller)
-        if len(self.connections) >= self.listener.connections_max:
-            self._pause()
+        reason = self._filled(1.0)
+        if reason:
+            doors = self.services.doors if reason == WORKER_FULL else (self,)
+            paused = [door.pause() for door in doors]
+            if any(paused):
+                self._tell_full(reason)
+                for door in doors:
+                    door.relieve()
+        return True
+
+    def _turn_away(self, peer: Peer) -> None:
+        self.services.tally.note_limit(self.listener.name, CLIENT_FULL)
+        log(
+            "client has too many connections",
+            level="warning",
+            listener=self.listener.name,
+            client=peer.ip.decode(),
+            connections_per_client_max=self.listener.connections_per_client_max,
+        )
 
     def closed(self, client: object, teller: Teller) -> None:
-        """A connection is over."""
+        """A connection is over, if it ever began."""
         assert isinstance(client, Downstream)
-        self.connections.discard(client)
+        if client not in self.connections:
+            return
+        self.connections.remove(client)
+        if _is_counted(client.peer):
+            self._gate.leave(client.peer.ip)
         self.services.forget(teller)
-        if len(self.connections) <= self.listener.connections_max * AGAIN_RATIO:
+        if not self._filled(AGAIN_RATIO):
             self._told_full = False
-        if self._server is None:
-            self._resume()
+        for door in self.services.doors:
+            door.resume()
+
+    def relieve(self) -> None:
+        """There is no room: who only waits makes some soon, for others who wait to be let in.
+
+        It is not done at each connection: at the bound that would look at all of them all the time.
+        """
+        now = self.services.now()
+        if now >= self._relieved_at + RELIEVE_S:
+            self._relieved_at = now
+            self.hurry()
 
     def hurry(self) -> None:
-        """The worker drains: idle connections get a moment for a request, then close."""
+        """Idle connections get a moment for a request, then close."""
         for downstream in self.connections:
             downstream.hurry()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from loomproxy.channel import (
 from loomproxy.config.compile import compile_snapshot
 from loomproxy.config.model import Config
 from loomproxy.core.event import Answered, DrainExpired
+from loomproxy.core.gate import connections_affordable
 from loomproxy.core.units import Instant
 from loomproxy.core.wheel import TICK_S
 from loomproxy.core.world import World
@@ -71,6 +73,12 @@ def run(fd: int) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(socket.socket(fileno=fd)))
+
+
+def _connections_max(wanted: int | str) -> int:
+    """How many connections this worker may have, by its configuration and its descriptors."""
+    affordable = connections_affordable(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return min(wanted, affordable) if isinstance(wanted, int) else affordable
 
 
 async def _run(sock: socket.socket) -> None:
@@ -146,7 +154,13 @@ class Worker:
             access_log.path, line_for(access_log.format), self._log_trouble
         )
         self._log_task = group.create_task(self._access_log.run())
-        self._services = services = Services(world, group, self._access_log, self._ask_node)
+        self._services = services = Services(
+            world,
+            group,
+            self._access_log,
+            self._ask_node,
+            connections_max=_connections_max(config.static.node.connections_max),
+        )
         by_name = {listener.name: listener for listener in config.static.listeners}
         self._listeners = [
             ListenerAt(by_name[at.name], socket.socket(fileno=at.fd), services)
@@ -221,6 +235,7 @@ class Worker:
                 services.tally,
                 len(services.tellers),
                 services.in_flight,
+                len(asyncio.all_tasks()),
             )
         )
         self._lag_s = 0.0

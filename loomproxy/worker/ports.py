@@ -118,6 +118,19 @@ class Client(Protocol):
         """The exchange is over."""
 
 
+class Accepting(Protocol):
+    """A listener, as the others of its worker see it when there is no room for more connections."""
+
+    def pause(self) -> bool:
+        """Accept no more for now; whether it did accept."""
+
+    def resume(self) -> None:
+        """Accept again, if there is room."""
+
+    def relieve(self) -> None:
+        """Let those connections go soon that only wait."""
+
+
 class Door(Protocol):
     """The listener through which a connection came."""
 
@@ -127,8 +140,8 @@ class Door(Protocol):
     def peer_of(self, transport: asyncio.BaseTransport) -> Peer:
         """Who is at the other end."""
 
-    def opened(self, client: object, teller: Teller) -> None:
-        """A connection began."""
+    def opened(self, client: object, teller: Teller) -> bool:
+        """A connection began; False when it must not be."""
 
     def closed(self, client: object, teller: Teller) -> None:
         """A connection is over."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final, cast
 
 from loomproxy.core.exchange import Exchange
+from loomproxy.core.gate import CONNECTIONS_MOST
 from loomproxy.core.outcome import Outcome
 from loomproxy.core.tally import Tally
 from loomproxy.core.units import Instant
@@ -16,7 +17,7 @@ from loomproxy.core.world import World
 from loomproxy.worker.accesslog import AccessLog
 from loomproxy.worker.clock import monotonic
 from loomproxy.worker.keepalive import Keepalive
-from loomproxy.worker.ports import Teller, Unread, Waiting
+from loomproxy.worker.ports import Accepting, Teller, Unread, Waiting
 from loomproxy.worker.upstream import Upstream
 
 NOTICE_S: Final = 0.5
@@ -35,6 +36,7 @@ class Services:
         access_log: AccessLog,
         ask_node: Callable[[int, bytes], None],
         *,
+        connections_max: int = CONNECTIONS_MOST,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.world = world
@@ -50,6 +52,8 @@ class Services:
         self._asked: dict[int, tuple[Teller, Exchange, int]] = {}
         self._asks = itertools.count(1)
         self._ids = _ids()
+        self.doors: list[Accepting] = []  # the listeners
+        self.connections_max = connections_max  # from downstream; see `ListenerAt.opened`
         self.tellers: set[Teller] = set()  # one for each connection from downstream
         self.empty = asyncio.Event()  # there is no connection from downstream
         self.empty.set()

@@ -187,10 +187,34 @@ def test_merging_shares_nothing() -> None:
     assert one.terminations == {}
 
 
+@pytest.mark.parametrize(
+    ("fault", "termination", "counted_as"),
+    [
+        ("client_body_slow", "cH", {("public", "client_body_slow"): 1}),
+        ("request_malformed", "LR", {("public", "request_malformed"): 1}),
+        ("no_route", "LP", {}),
+        ("method_not_allowed", "LP", {}),
+        ("client_left", "CD", {}),
+        ("upstream_timeout", "uH", {}),
+        ("tunnel_idle", "lT", {}),
+        ("queue_timeout", "rQ", {}),
+    ],
+)
+def test_faults_that_are_limits_on_clients_are_counted_by_listener(
+    fault: str, termination: str, counted_as: dict[tuple[str, str], int]
+) -> None:
+    one = counted(outcome(fault=fault, termination=termination, listener="public"))
+    assert one.limits == counted_as
+    assert one.terminations == {termination: 1}
+
+
 def test_all_counters_are_summed() -> None:
     one = counted(outcome(attempts=2), outcome(route="api", termination="--"))
     other = counted(outcome(termination="UD"), outcome(termination="UD", attempts=3))
     one.access_log_dropped, other.access_log_dropped = 2, 3
+    for each in (one, one, other):
+        each.note_limit("public", "client_idle")
+    other.note_limit("private", "client_idle")
     total = merge([one, other])
     series = web(total)
     assert sum(series.requests) == 3
@@ -199,6 +223,7 @@ def test_all_counters_are_summed() -> None:
     assert [seen(each) for each in (series.duration, series.connect, series.first_byte)] == [3] * 3
     assert series.duration.sum_s == 3 / 8
     assert total.terminations == {"UD": 2}
+    assert total.limits == {("public", "client_idle"): 3, ("private", "client_idle"): 1}
     assert total.access_log_dropped == 5
     assert set(total.series) == {("web", "app"), ("api", "app")}
 

@@ -92,6 +92,7 @@ def test_every_promised_metric_is_described_and_typed() -> None:
         "loomproxy_retries": "counter",
         "loomproxy_bytes": "counter",
         "loomproxy_terminations": "counter",
+        "loomproxy_limits": "counter",
         "loomproxy_reloads": "counter",
         "loomproxy_worker_restarts": "counter",
         "loomproxy_access_log_dropped": "counter",
@@ -127,6 +128,16 @@ def test_requests_by_route_pool_and_class() -> None:
     assert value(page, "retries_total", route="web", pool="app") == 0
     assert value(page, "bytes_total", route="web", pool="app", direction="request") == 20
     assert value(page, "bytes_total", route="web", pool="app", direction="response") == 2800
+
+
+def test_limits_by_listener_and_reason() -> None:
+    tally = Tally()
+    tally.note_limit("public", "client_idle")
+    tally.note_limit("public", "client_idle")
+    tally.note_limit("private", "client_idle")
+    page = render(reading(tally))
+    assert value(page, "limits_total", listener="public", reason="client_idle") == 2
+    assert value(page, "limits_total", listener="private", reason="client_idle") == 1
 
 
 def test_class_that_never_was_has_no_line() -> None:

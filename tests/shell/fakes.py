@@ -251,9 +251,10 @@ class Door:
         ip, port = transport.get_extra_info("peername")
         return Peer(ip.encode(), port, trusted=False, local_port=80, listener=self.listener.name)
 
-    def opened(self, client: object, teller: Any) -> None:
+    def opened(self, client: object, teller: Any) -> bool:
         self.here.append(client)
         self.services.attach(teller)
+        return True
 
     def closed(self, client: object, teller: Any) -> None:
         self.here.remove(client)

@@ -7,7 +7,7 @@ from loomproxy.core import fault as faults
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.units import NEVER
 from loomproxy.worker import downstream as module
-from loomproxy.worker.downstream import DRAIN_IDLE_S, LINGER_BYTES_MAX, LINGER_S
+from loomproxy.worker.downstream import HURRY_S, LINGER_BYTES_MAX, LINGER_S
 from tests.shell.stage import FIXED, GET, HEAD_S, IDLE_S, OK, run, stage
 
 POST = b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n"
@@ -131,7 +131,7 @@ def test_draining_worker_gives_an_idle_client_a_moment() -> None:
                 client.downstream.hurry()
             late.send(FIXED)
             assert b"Connection: close" in late.answers()
-            await it.later(DRAIN_IDLE_S + 0.5)
+            await it.later(HURRY_S + 0.5)
             assert idle.transport.lost
             assert late.transport.lost
             half.send(b"ed HTTP/1.1\r\nHost: a.example\r\n\r\n")
@@ -154,7 +154,7 @@ def test_answer_begun_before_the_drain_leaves_only_a_moment_for_the_next_request
             it.world.draining = True
             upstream.feed(b"i")
             assert b"Connection: close" not in client.answers()
-            assert client.downstream.deadline_at == it.clock.now + DRAIN_IDLE_S
+            assert client.downstream.deadline_at == it.clock.now + HURRY_S
 
     run(play)
 

@@ -13,8 +13,10 @@ import pytest
 import uvloop
 
 from loomproxy.config.model import Listener
+from loomproxy.core.gate import CONNECTIONS_MOST
 from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.worker import listener as module
+from loomproxy.worker.downstream import HURRY_S
 from loomproxy.worker.listener import ListenerAt
 from loomproxy.worker.services import Services
 from tests.core.exchange.scenery import house
@@ -57,17 +59,19 @@ class Stage:
         self._place = place
         self.callers: list[Caller] = []
 
-    async def call(self) -> Caller:
+    async def call(self, **how: Any) -> Caller:
         if isinstance(self._place, str):
             caller = Caller(*await asyncio.open_unix_connection(self._place))
         else:
-            caller = Caller(*await asyncio.open_connection(*self._place))
+            caller = Caller(*await asyncio.open_connection(*self._place, **how))
         self.callers.append(caller)
         return caller
 
 
 @asynccontextmanager
-async def stage(*, path: Path | None = None, **settings: Any) -> AsyncIterator[Stage]:
+async def stage(
+    *, path: Path | None = None, worker_max: int = CONNECTIONS_MOST, **settings: Any
+) -> AsyncIterator[Stage]:
     """A listener that does not accept yet."""
     if path is None:
         sock = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -78,7 +82,9 @@ async def stage(*, path: Path | None = None, **settings: Any) -> AsyncIterator[S
         sock.listen(128)
     held = sock.dup()  # as the node holds it
     async with asyncio.TaskGroup() as group:
-        services = Services(house(1), group, Notes(), lambda _ask, _path: None)
+        services = Services(
+            house(1), group, Notes(), lambda _ask, _path: None, connections_max=worker_max
+        )
         it = Stage(ListenerAt(Listener("public", "x", **settings), sock, services), place)
         try:
             yield it
@@ -297,5 +303,140 @@ def test_who_is_trusted_is_decided_by_the_policy_when_a_connection_comes(
                 caller.leave()
                 await it.listener.services.empty.wait()
             assert trusted == ([False, True, False] if unix else [False, False, True])
+
+    run(play)
+
+
+def limits(it: Stage) -> dict[str, int]:
+    """What was counted, by reason."""
+    counted = it.listener.services.tally.limits
+    assert {listener for listener, _ in counted} <= {"public"}
+    return {reason: times for (_, reason), times in counted.items()}
+
+
+async def is_reset(caller: Caller) -> bool:
+    try:
+        return await caller.reader.read(1) == b"never said"
+    except ConnectionResetError:
+        return True
+
+
+def test_one_client_has_so_many_connections_and_another_still_gets_in(
+    said: Callable[[], str],
+) -> None:
+    async def play() -> None:
+        async with stage(connections_per_client_max=3) as it:
+            await it.listener.start()
+            callers = [await it.call() for _ in range(3)]
+            for caller in callers:
+                await caller.ask()
+            for _ in range(4):
+                assert await is_reset(await it.call())
+            assert len(it.listener.connections) == len(it.listener.services.tellers) == 3
+            assert limits(it) == {"client_full": 4}
+            other = await it.call(local_addr=("127.0.0.2", 0))
+            assert (await other.ask()).startswith(b"HTTP/1.1 200 ")
+            for caller in (*callers, other):
+                caller.leave()
+            await it.listener.services.empty.wait()
+            assert (await (await it.call()).ask()).startswith(b"HTTP/1.1 200 ")
+
+    run(play)
+    assert "client has too many connections" in said()
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_trusted_proxies_and_unix_sockets_speak_for_many_clients(
+    tmp_path: Path, unix: bool
+) -> None:
+    async def play() -> None:
+        path = tmp_path / "socket" if unix else None
+        async with stage(path=path, connections_per_client_max=1) as it:
+            await it.listener.start()
+            world = it.listener.services.world
+            policy = ForwardPolicy(trusted=() if unix else (ip_network("127.0.0.0/8"),))
+            world.snapshot = msgspec.structs.replace(world.snapshot, policy=policy)
+            for _ in range(3):
+                assert (await (await it.call()).ask()).startswith(b"HTTP/1.1 200 ")
+            assert limits(it) == {}
+
+    run(play)
+
+
+@asynccontextmanager
+async def beside(it: Stage) -> AsyncIterator[Stage]:
+    """A second listener of the same worker, not accepting yet."""
+    sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener = ListenerAt(Listener("public", "x"), sock, it.listener.services)
+    second = Stage(listener, sock.getsockname())
+    try:
+        yield second
+    finally:
+        it.callers += second.callers
+        await listener.stop()
+
+
+def test_all_listeners_of_a_worker_together_have_so_many_connections(
+    said: Callable[[], str],
+) -> None:
+    async def play() -> None:
+        async with stage(worker_max=4) as it, beside(it) as second:
+            tellers = it.listener.services.tellers
+            await it.listener.start()
+            await second.listener.start()
+            callers = [await at.call() for at in (it, second) for _ in range(2)]
+            for caller in callers:
+                await caller.ask()
+            waiting = [await at.call() for at in (it, second)]
+            for caller in waiting:
+                caller.writer.write(FIXED)
+            assert len(tellers) == 4
+            assert limits(it) == {"worker_full": 1}
+            for gone, next_ in zip(callers, waiting, strict=False):
+                gone.leave()
+                assert (await next_.answer()).startswith(b"HTTP/1.1 200 ")
+                assert len(tellers) <= 4 + 1  # Both listeners may take one for the same place.
+
+    run(play)
+    assert said().count("worker full") in {1, 2}  # once for each listener that met it
+
+
+def test_listener_that_starts_in_a_full_worker_waits_for_room() -> None:
+    async def play() -> None:
+        async with stage(worker_max=1) as it, beside(it) as second:
+            await it.listener.start()
+            first = await it.call()
+            await first.ask()
+            await second.listener.start()
+            waiting = await second.call()
+            waiting.writer.write(FIXED)
+            assert second.listener._server is None
+            first.leave()
+            assert (await waiting.answer()).startswith(b"HTTP/1.1 200 ")
+
+    run(play)
+
+
+def test_who_only_waits_makes_room_where_there_is_none_but_not_each_time() -> None:
+    async def play() -> None:
+        async with stage(connections_max=2, idle_timeout_s=300.0) as it:
+            services = it.listener.services
+
+            def patience_s() -> list[float]:
+                now = services.now()
+                return sorted(each.deadline_at - now for each in it.listener.connections)
+
+            await it.listener.start()
+            first = await it.call()
+            await first.ask()
+            assert patience_s()[0] > 200.0
+            second = await it.call()
+            await second.ask()
+            assert patience_s()[0] <= HURRY_S
+            first.leave()
+            third = await it.call()
+            await third.ask()
+            assert len(it.listener.connections) == 2
+            assert patience_s()[0] > 200.0
 
     run(play)

@@ -186,6 +186,7 @@ def test_worker_serves_counts_and_leaves(tmp_path: Path) -> None:
                 assert (await caller.asked("/x"))[0] == 200
             pong = await it.pong(41)
             assert (pong.number, pong.connections, pong.in_flight) == (41, 1, 0)
+            assert pong.tasks >= 1
             assert pong.loop_lag_s >= 0
             it.say(ch.StatsPlease(42))
             stats = await it.hear(ch.Stats)

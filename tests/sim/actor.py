@@ -15,6 +15,7 @@ from loomproxy.core.units import NEVER, Instant
 from tests import commands as c
 from tests.sim import checkers
 from tests.sim.client import Request
+from tests.sim.sending import Sending
 from tests.sim.settings import PEER
 from tests.sim.upstream import Upstream
 
@@ -82,6 +83,7 @@ class Actor:
         self.paused = False
         self.down: list[bytes] = []
         self.down_full = False
+        self.sending = Sending()
         self.final = 0
         self.said_close = False
         self.draining_at_head = False
@@ -120,16 +122,18 @@ class Actor:
         exchange, sim = self.exchange, self.sim
         before = exchange.phase.value
         failed = exchange.outcome.fault
-        stalls = checkers.who_stalls(self) if type(event) is e.DeadlineExpired else ""
+        stalls = checkers.who_stalls(self, event)
         sim.rows.add((before, type(event)))
         exchange.handle(event, sim.now)
         commands = self.hands.take()
         sim.trace.append((sim.now, self.number, event, commands))
         sim.events += 1
+        self.sending.note(event, before, sim.now)
         if exchange.outcome.fault != failed:
             assert not failed, "a later fault hides the first"
             self.phase_of_fault = self._phase_of_fault(before)
             assert not stalls or exchange.outcome.fault == stalls, f"{stalls} is the truth"
+        assert not stalls or exchange.outcome.fault, f"{stalls} was overlooked"
         for command in commands:
             assert self.fate is None, "a command after Finish"
             PERFORM[type(command)](self, command)
@@ -148,6 +152,7 @@ class Actor:
         checkers.open_is_fair(self, command)
         self.up = Upstream(command.ask, command.endpoint)
         self.ups.append(self.up)
+        self.sending = Sending()
         self.up.opened = self.up.reused = command.idle
 
     def _serve(self, command: c.Serve) -> None:
@@ -360,8 +365,7 @@ class Actor:
             up.write_script(dice, quiet=self.sim.quiet)
         assert up.script is not None
         if dice.random() < troubles.upstream_malformed:
-            malformed = faults.UPSTREAM_CUT if up.final else faults.UPSTREAM_MALFORMED
-            self.tell(e.UpstreamGone(malformed))
+            self.upstream_errs()
             return
         for _ in range(1 if self.sim.quiet else dice.randint(1, 3)):
             if self.up is not up or self.tunnel or up.told == len(up.script):
@@ -369,6 +373,13 @@ class Actor:
             thing = up.script[up.told]
             up.note(thing)
             self.tell(thing)
+
+    def upstream_errs(self) -> None:
+        """What the upstream says cannot be read."""
+        up = self.up
+        if up is not None and up.opened and not self.tunnel:
+            malformed = faults.UPSTREAM_CUT if up.final else faults.UPSTREAM_MALFORMED
+            self.tell(e.UpstreamGone(malformed))
 
     def upstream_dies(self) -> None:
         """The upstream connection breaks, or is closed before its message is over."""

@@ -11,12 +11,14 @@ import h11
 
 from loomproxy.core import hygiene
 from loomproxy.core.event import (
+    DeadlineExpired,
     DownstreamFull,
     DownstreamTaken,
     DownstreamTaking,
     RequestPart,
     ResponsePart,
     TunnelData,
+    UpstreamFull,
     UpstreamTaken,
 )
 from loomproxy.core.fault import FAULTS
@@ -26,7 +28,7 @@ from loomproxy.core.pool import Pool
 from loomproxy.core.units import NEVER, Instant
 from tests import commands as c
 from tests.sim.client import READ_PARTS_MAX
-from tests.sim.settings import LIMITS, PHASE_MAX_S, ROUTE_BY_NAME
+from tests.sim.settings import LIMITS, PHASE_MAX_S, ROUTE_BY_NAME, TIMEOUTS
 
 if TYPE_CHECKING:
     from tests.sim.actor import Actor
@@ -36,11 +38,13 @@ PART_BYTES_MAX: Final = 300 + 16
 
 PROGRESS: Final = (
     RequestPart,
+    ResponseHead,  # An interim one, which tells the client to go on: any other enters a phase.
     ResponsePart,
     TunnelData,
     DownstreamFull,
     DownstreamTaken,
     DownstreamTaking,
+    UpstreamFull,
     UpstreamTaken,
 )
 """What may move the deadline of HEAD, DATA and TUNNEL. In LAST only a client that is slow may, in
@@ -113,17 +117,30 @@ def wake_is_fair(actor: "Actor", command: c.Wake) -> None:
 # --- one event ------------------------------------------------------------------------------------
 
 
-def who_stalls(actor: "Actor") -> str:
-    """The fault that an expired deadline must be written down as, where that is not plain."""
+def who_stalls(actor: "Actor", event: Any) -> str:
+    """The fault that `event` must be written down as, where it is one and that is not plain."""
     up, phase = actor.up, actor.exchange.phase.value
-    if phase not in "HD":
+    if type(event) is DownstreamTaking and phase in "HDL":
+        fast = event.taken_bytes >= TIMEOUTS.send_s * TIMEOUTS.send_bytes_min_per_s
+        return "" if fast else "client_take_slow"
+    if type(event) is not DeadlineExpired or phase not in "HD":
         return ""
     assert up is not None
     if actor.down_full:
         return "client_take_timeout"
-    if not actor.told_ended and not up.full:
-        return "client_body_timeout"
+    if not (actor.told_ended or up.full or waits_for_continue(actor)):
+        return "client_body_slow" if actor.sending.is_behind else "client_body_timeout"
     return "upstream_timeout" if phase == "H" else "upstream_stalled"
+
+
+def waits_for_continue(actor: "Actor") -> bool:
+    """Whether the client was never told to send the body that it announced, and has not."""
+    head, up = actor.request.head, actor.up
+    assert head is not None
+    assert up is not None
+    told = up.script[: up.told] if up.script else []
+    interim = any(isinstance(thing, ResponseHead) and thing.is_interim for thing in told)
+    return head.expect_continue and not (actor.told_bytes or interim)
 
 
 # --- between two events ---------------------------------------------------------------------------
@@ -139,12 +156,24 @@ def deadline_is_right(actor: "Actor", before: str, event: Any, commands: list[An
     # Unless it was just set it may have passed already: we look at the clock now and then only.
     assert actor.deadline_at >= now or not sets, "a deadline in the past"
     assert actor.deadline_at <= now + PHASE_MAX_S[phase], f"the deadline of {phase} is too late"
+    if sets and phase in "HD" and not actor.down_full:
+        _body_has_its_time(actor)
     if phase != before:
         assert sets, f"{phase} was entered without a deadline"
     elif sets and not any(type(command) is c.Open for command in commands):
         slow = phase == "L" and type(event) is DownstreamTaking
         assert phase in "HDT" or slow, f"the deadline of {phase} moved"
         assert isinstance(event, PROGRESS), f"the deadline moved at {type(event).__name__}"
+
+
+def _body_has_its_time(actor: "Actor") -> None:
+    """A client that sends too slowly does not do so for ever, and one that does not is not cut."""
+    up, at_latest = actor.up, actor.sending.deadline_at
+    assert up is not None
+    assert actor.deadline_at <= at_latest + 1e-6, "a client sends too slowly for ever"
+    if not actor.told_ended and not up.full:
+        at_earliest = min(at_latest, actor.sim.now + TIMEOUTS.idle_s)
+        assert actor.deadline_at >= at_earliest - 1e-6, "a client has less time than it has earned"
 
 
 def settled(actor: "Actor") -> None:

@@ -213,8 +213,8 @@ MUTANTS: Final = (
     Mutant(
         "an upstream is blamed for what its client owes",
         answering.on_stalled,
-        "not x.client_body_ended and",
-        "False and",
+        "not (x.client_body_ended or",
+        "not (True or",
     ),
     Mutant(
         "an upstream is blamed for a client that does not read",
@@ -225,7 +225,13 @@ MUTANTS: Final = (
     Mutant(
         "a client is blamed for an upstream that does not read",
         answering.on_stalled,
-        " and not x.up_full",
+        " or x.up_full",
+        "",
+    ),
+    Mutant(
+        "a client that waits for 100 is blamed for the upstream's silence",
+        answering.on_stalled,
+        " or x.awaits_continue",
         "",
     ),
     Mutant(
@@ -245,6 +251,36 @@ MUTANTS: Final = (
         answering.on_response_part,
         "now + x.patience_s(DATA)",
         "now + 1e9",
+    ),
+    Mutant(
+        "a body that trickles holds its exchange for ever",
+        asking._pace,
+        "pace.moved(len(part.data), now)",
+        "x.pace = None",
+    ),
+    Mutant(
+        "a client pays for an upstream that does not read",
+        answering.on_upstream_full,
+        "pace.hold(now)",
+        "pass",
+    ),
+    Mutant(
+        "a client that was held back has for ever",
+        answering.on_upstream_taken,
+        "x.pace.go(now)",
+        "pass",
+    ),
+    Mutant(
+        "a client that is slow is said to have stopped",
+        answering.on_stalled,
+        "x.pace.is_behind",
+        "False",
+    ),
+    Mutant(
+        "a client that takes a byte now and then is waited for",
+        answering.on_taking,
+        "x.cut(faults.CLIENT_TAKE_SLOW, now)",
+        "x.deadline_at = now + timeouts.send_s",
     ),
     # Backpressure.
     Mutant(

@@ -36,6 +36,8 @@ TIMEOUTS: Final = Timeouts(
     send_s=7.0,
     tunnel_idle_s=30.0,
     service_s=4.0,
+    body_bytes_min_per_s=20,
+    send_bytes_min_per_s=100,
 )
 PHASE_MAX_S: Final = {
     "R": 0.0,

@@ -1,5 +1,6 @@
 """Random worlds: every rule of the exchange holds in each of them."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.sim.world import WORST, Broken, Sim
 FRESH_WORLDS = 3000
 FRESH_BEGIN_AT = 1
 QUIET_WORLDS = 40
+CROWDED_WORLDS = 2
 SEEDS = [
     int(line.split()[0])
     for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines()
@@ -44,6 +46,15 @@ def test_the_worst_at_every_moment_of_a_quiet_world(worst: str) -> None:
             Sim(seed, quiet=True, worst=(at, worst)).run()
             worlds += 1
     assert worlds > 8 * QUIET_WORLDS
+
+
+@pytest.mark.parametrize("worst", WORST)
+def test_the_worst_at_every_moment_of_a_crowded_world(worst: str) -> None:
+    """Where all want the same slots, what is lost at one moment is missed by others later."""
+    crowded = (seed for seed in itertools.count(1) if Sim(seed).crowded)
+    for seed in itertools.islice(crowded, CROWDED_WORLDS):
+        for at in range(Sim(seed).run().steps):
+            Sim(seed, worst=(at, worst)).run()
 
 
 def test_a_quiet_world_ends_well() -> None:

@@ -5,6 +5,7 @@
 runs more of them than the tests do.
 """
 
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
@@ -30,7 +31,10 @@ WORST: Final = (
     "client_breaks",
     "client_fin",
     "upstream_dies",
+    "upstream_malformed",
     "deadline",
+    "probe",
+    "publish",
     "drain",
 )
 """What can be put in the place of an event, for the worst."""
@@ -42,6 +46,9 @@ class Broken(AssertionError):
 
 CLIENT_SLOW: Final = 0.4
 """How often a client that has not taken all when its time is up has taken some."""
+
+TAKEN_BYTES: Final = (1, 699, 700, 10_000)
+"""How much that is: too little in two cases."""
 
 
 class Sim:
@@ -67,6 +74,8 @@ class Sim:
         self.favourite = self.dice.choice(places)
         self.troubles = Troubles(self.dice, quiet=quiet, steady=self.steady)
         self.family = self.dice.choice(STEADY) if self.steady else self.dice.randrange(FAMILIES)
+        if worst is not None and worst[1] in {"probe", "publish"}:
+            self.steady = False  # What they take away is not given back.
         self.world = World(snapshot(self.family, 0))
         self.pools: list[Pool] = list(self.world.pools.values())
         self.now = Instant(1000.0)
@@ -137,8 +146,7 @@ class Sim:
         elif chance < troubles.jump + troubles.publish:
             self._publish()
         elif chance < troubles.jump + troubles.publish + troubles.probe:
-            endpoint = self.dice.choice(self._endpoints())
-            endpoint.healthy = not endpoint.healthy
+            self._probe()
         elif chance < troubles.jump + troubles.publish + troubles.probe + troubles.drain:
             self._drain()
         elif chance > 0.97:
@@ -163,7 +171,8 @@ class Sim:
             if actor.deadline_at <= self.now and actor.fate is None:
                 actor.deadline_at = NEVER
                 slow = actor.down_full and self.slowness.random() < CLIENT_SLOW
-                actor.tell(e.DownstreamTaking() if slow else e.DeadlineExpired())
+                taken_bytes = self.slowness.choice(TAKEN_BYTES)
+                actor.tell(e.DownstreamTaking(taken_bytes) if slow else e.DeadlineExpired())
         for pool in self.world.pools.values():
             for ticket in pool.wake(self.now):
                 self.call(ticket)
@@ -194,19 +203,27 @@ class Sim:
         if not self.running:
             return
         actor = self.dice.choice(self.running)
-        if what == "client_leaves":
-            actor.leave()
-        elif what == "client_breaks":
-            actor.break_off()
-        elif what == "client_fin":
-            actor.half_close()
-        elif what == "upstream_dies":
-            actor.upstream_dies()
-        elif what == "deadline":
-            self._jump(actor.deadline_at)
-        else:
-            self.world.draining = True
-            self._drain()
+        worst: dict[str, Callable[[], None]] = {
+            "client_leaves": actor.leave,
+            "client_breaks": actor.break_off,
+            "client_fin": actor.half_close,
+            "upstream_dies": actor.upstream_dies,
+            "upstream_malformed": actor.upstream_errs,
+            "deadline": lambda: self._jump(actor.deadline_at),
+            "probe": self._probe,
+            "publish": self._publish,
+            "drain": self._drain_at_once,
+        }
+        worst[what]()
+
+    def _probe(self) -> None:
+        """A probe finds an endpoint ill, or well again."""
+        endpoint = self.dice.choice(self._endpoints())
+        endpoint.healthy = not endpoint.healthy
+
+    def _drain_at_once(self) -> None:
+        self.world.draining = True
+        self._drain()
 
     # --- what must hold ---------------------------------------------------------------------------
 

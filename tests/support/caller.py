@@ -62,7 +62,7 @@ class Ended(Exception):
 class Caller:
     """One client connection; a context manager."""
 
-    def __init__(self, address: Address, *, receive_bytes: int = 0) -> None:
+    def __init__(self, address: Address, *, receive_bytes: int = 0, source: str = "") -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         if not isinstance(address, str) and ":" in address[0]:
             family = socket.AF_INET6
@@ -70,6 +70,8 @@ class Caller:
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(WITHIN_S)
+        if source:
+            self.socket.bind((source, 0))
         try:
             self.socket.connect(address)
         except OSError:

@@ -131,6 +131,7 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
     Phase.TUNNEL: {
         **_ANYWHERE,
         **_HOLDING,
+        DownstreamTaking: tunnel.on_taking,
         TunnelData: tunnel.on_data,
         HalfClosed: tunnel.on_fin,
         UpstreamGone: tunnel.on_gone,

@@ -26,6 +26,7 @@ from loomproxy.core.message import (
     ResponseHead,
     ResponsePart,
 )
+from loomproxy.core.pace import is_too_slow
 from loomproxy.core.units import Instant
 
 INTERIM_RESPONSES_MAX: Final = 16
@@ -43,11 +44,14 @@ def on_response_head(x: State, head: ResponseHead, now: Instant) -> None:
 
 
 def _interim(x: State, head: ResponseHead, now: Instant) -> None:
+    told_to_go_on = x.awaits_continue
     x.interims += 1
     if x.interims > INTERIM_RESPONSES_MAX:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
     elif x.request.minor_version >= 1:  # RFC 9110 §15.2: a 1xx must not go to a 1.0 client.
         x.hands.head_down(head.status, x.head_for_client(head, NONE, keep=True))
+        if told_to_go_on:
+            x.deadline_at = x.owed_at(now)
 
 
 def on_response(x: State, response: Response, now: Instant) -> None:
@@ -65,6 +69,7 @@ def _begin(x: State, head: ResponseHead, now: Instant) -> None:
     if head.framing is NONE:
         _over(x, now)
     else:
+        x.pace = None
         x.enter(DATA, now + x.patience_s(DATA))
 
 
@@ -85,8 +90,9 @@ def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
     """Nothing moves: the client's fault if it does not read, or still owes its request."""
     if x.up_paused:
         fault = faults.CLIENT_TAKE_TIMEOUT
-    elif not x.client_body_ended and not x.up_full:
-        fault = faults.CLIENT_BODY_TIMEOUT
+    elif not (x.client_body_ended or x.up_full or x.awaits_continue):
+        slow = x.pace is not None and x.pace.is_behind
+        fault = faults.CLIENT_BODY_SLOW if slow else faults.CLIENT_BODY_TIMEOUT
     elif x.phase is HEAD:
         fault = faults.UPSTREAM_TIMEOUT
     else:
@@ -107,6 +113,7 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     if part.ended:
         _over(x, now)
     else:
+        x.pace = None  # Both ways at once, one may be slow while the other moves.
         x.deadline_at = now + x.patience_s(DATA)
 
 
@@ -148,21 +155,28 @@ def on_downstream_taken(x: State, _event: DownstreamTaken, now: Instant) -> None
         x.up_paused = False
         x.hands.resume_up()
         if x.phase is not TUNNEL:
-            x.deadline_at = now + x.patience_s(x.phase)
+            x.deadline_at = x.owed_at(now)
 
 
-def on_upstream_full(x: State, _event: UpstreamFull, _now: Instant) -> None:
-    """The upstream reads too slowly: stop reading from the client."""
+def on_upstream_full(x: State, _event: UpstreamFull, now: Instant) -> None:
+    """The upstream reads too slowly: stop reading from the client, whose time stands still."""
+    pace = x.pace
+    if pace is not None:
+        pace.hold(now)
+        if pace.is_behind and not x.up_paused:  # It would have come too soon.
+            x.deadline_at = x.owed_at(now)
     x.up_full = True
     x.balance_client()
 
 
 def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
-    """The upstream has taken everything so far: the client may go on, and owes again."""
+    """The upstream has taken everything so far: whoever must move next has its time from now."""
     x.up_full = False
     x.balance_client()
-    if x.phase is HEAD and not x.client_body_ended:
-        x.deadline_at = now + x.patience_s(HEAD)
+    if x.pace is not None:
+        x.pace.go(now)
+    if (x.pace is not None or x.phase is HEAD) and not x.up_paused:
+        x.deadline_at = x.owed_at(now)
 
 
 def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
@@ -170,15 +184,17 @@ def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
     x.leave(now)
 
 
-def on_taking(x: State, _event: DownstreamTaking, now: Instant) -> None:
+def on_taking(x: State, event: DownstreamTaking, now: Instant) -> None:
     """The client takes what it was sent, slowly: it has as long again for the rest.
 
     What is buffered between us can be megabytes, so the time for all of it would be a demand for
     speed, and cut every large answer of a client on a slow line.
     """
-    tunnelling = x.phase is TUNNEL
-    wait_s = x.timeouts.tunnel_idle_s if tunnelling else x.timeouts.send_s
-    x.deadline_at = now + wait_s
+    timeouts = x.timeouts
+    if is_too_slow(event.taken_bytes, timeouts.send_s, timeouts.send_bytes_min_per_s):
+        x.cut(faults.CLIENT_TAKE_SLOW, now)
+    else:
+        x.deadline_at = now + timeouts.send_s
 
 
 def on_take_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:

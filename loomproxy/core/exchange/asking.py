@@ -10,6 +10,7 @@ from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.fault import Fault
 from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.message import CHUNKED, NONE, RequestHead, RequestPart
+from loomproxy.core.pace import Pace
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Redirect, Respond, Route, ToPool
 from loomproxy.core.units import NEVER, Instant
@@ -104,8 +105,23 @@ def on_request_part(x: State, part: RequestPart, now: Instant) -> None:
         data = replay.take()
         if data:
             x.hands.send_up(data)
-        x.deadline_at = now + x.patience_s(x.phase)
+        _pace(x, part, now)
+        if not x.up_paused:  # Else the client owes the taking of its answer, and owed it before.
+            x.deadline_at = x.owed_at(now)
     x.balance_client()
+
+
+def _pace(x: State, part: RequestPart, now: Instant) -> None:
+    """Measure how fast the body comes; not one that came whole, nor one that waited for a slot."""
+    timeouts, pace = x.timeouts, x.pace
+    if part.ended:
+        x.pace = None
+    elif pace is not None:
+        pace.moved(len(part.data), now)
+    elif timeouts.body_bytes_min_per_s:
+        x.pace = pace = Pace(timeouts.idle_s, timeouts.body_bytes_min_per_s, now)
+        if x.up_full:
+            pace.hold(now)
 
 
 def _framed(x: State, part: RequestPart) -> bytes:

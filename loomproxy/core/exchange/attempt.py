@@ -2,14 +2,12 @@
 
 from loomproxy.core import fault as faults
 from loomproxy.core import hygiene
-from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.event import DeadlineExpired, Opened, OpenFailed, SlotFreed, UpstreamGone
 from loomproxy.core.exchange.state import HEAD, Phase, State
 from loomproxy.core.fault import Fault
-from loomproxy.core.message import RequestHead
 from loomproxy.core.pool import Pool
 from loomproxy.core.retry import may_repeat
-from loomproxy.core.route import HOST_OF_ENDPOINT, Route
+from loomproxy.core.route import HOST_OF_ENDPOINT
 from loomproxy.core.units import NO_MOMENT, Instant
 
 
@@ -87,24 +85,20 @@ def _head_up(x: State) -> bytes:
     route, endpoint, request = x.route, x.endpoint, x.request
     assert route is not None
     assert endpoint is not None
-    rewrite = route.rewrite
+    rewrite, host = route.rewrite, route.host
+    if host == HOST_OF_ENDPOINT or (host is None and not request.authority):
+        host = endpoint.authority  # HTTP/1.0 knows requests without a host.
     return hygiene.request_up(
         request,
         peer=x.peer,
         policy=x.snapshot.policy,
         target=request.target if rewrite is None else rewrite.target(request),
-        host=_host_up(route, endpoint, request),
+        host=host,
         ops=route.request_ops,
         upgrade=x.upgrading,
         request_id=x.outcome.request_id,
         values=x.values,
     )
-
-
-def _host_up(route: Route, endpoint: Endpoint, request: RequestHead) -> bytes | None:
-    """What Host says; None: what the client said, if it did. HTTP/1.0 knows requests without."""
-    from_endpoint = route.host == HOST_OF_ENDPOINT or (route.host is None and not request.authority)
-    return endpoint.authority if from_endpoint else route.host
 
 
 def on_open_failed(x: State, event: OpenFailed, now: Instant) -> None:
@@ -147,6 +141,7 @@ def _failed(x: State, fault: Fault, now: Instant) -> None:
         x.tried = (*x.tried, endpoint)
     x.let_go()
     x.reused = False
+    x.pace = None
     if replay is not None:
         replay.rewind()
     attempt(x, now)

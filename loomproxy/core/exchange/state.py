@@ -16,6 +16,7 @@ from loomproxy.core.fault import Fault
 from loomproxy.core.hygiene import Peer
 from loomproxy.core.message import NONE, Framing, RequestHead, ResponseHead
 from loomproxy.core.outcome import Outcome
+from loomproxy.core.pace import Pace
 from loomproxy.core.pool import Pool, Ticket
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Route
@@ -84,7 +85,7 @@ class State:
         *("world", "snapshot", "peer", "hands", "outcome", "phase", "deadline_at", "ask"),
         *("request", "route", "timeouts", "replay", "client_body_ended", "client_paused", "keep"),
         *("pool", "endpoint", "ticket", "tried", "fresh", "reused", "holding", "up_full"),
-        *("interims", "down_framing", "upstream_keeps", "up_paused", "upgrading", "shut"),
+        *("interims", "down_framing", "upstream_keeps", "up_paused", "upgrading", "shut", "pace"),
     )
 
     def __init__(
@@ -105,6 +106,7 @@ class State:
         self.replay: Replay | None = None  # of its body, if it has one
         self.client_body_ended = True
         self.client_paused = False
+        self.pace: Pace | None = None  # while some of the body came, and more is owed
         self.keep = may_keep  # the client's connection may carry another exchange
         # The attempt.
         self.pool: Pool | None = None
@@ -163,6 +165,7 @@ class State:
         if not outcome.fault:
             outcome.fault = fault.name
             outcome.termination = fault.letter + self.phase.value
+            outcome.listener = self.peer.listener
         lost_race = self.reused and fault.again is faults.Again.IF_REUSED  # nobody's failure
         if fault.side is faults.Side.UPSTREAM and self.endpoint is not None and not lost_race:
             self.endpoint.observe(fault, now)
@@ -251,13 +254,27 @@ class State:
         if self.client_paused:
             self.balance_client()
 
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client may wait for a word of the upstream before it sends its body.
+
+        RFC 9110 §10.1.1: a server that was sent the expectation owes a 100 or a final answer. After
+        a final one without it the client owes no body, either.
+        """
+        return self.request.expect_continue and not (self.interims or self.outcome.request_bytes)
+
     def patience_s(self, phase: Phase) -> float:
         """How long nothing may move in HEAD or DATA: who must move next decides."""
         if self.up_paused:
             return self.timeouts.send_s
-        if phase is HEAD and self.client_body_ended:
+        if phase is HEAD and (self.client_body_ended or self.awaits_continue):
             return self.timeouts.response_s
         return self.timeouts.idle_s
+
+    def owed_at(self, now: Instant) -> Instant:
+        """Until when nothing may move in HEAD or DATA; a slow client's body must come sooner."""
+        wait_at = now + self.patience_s(self.phase)
+        return wait_at if self.pace is None else min(wait_at, self.pace.deadline_at)
 
     def leave(self, now: Instant) -> None:
         """All is said and taken."""

@@ -4,7 +4,13 @@ from typing import Final
 
 from loomproxy.core import fault as faults
 from loomproxy.core.command import Fate
-from loomproxy.core.event import DeadlineExpired, HalfClosed, TunnelData, UpstreamGone
+from loomproxy.core.event import (
+    DeadlineExpired,
+    DownstreamTaking,
+    HalfClosed,
+    TunnelData,
+    UpstreamGone,
+)
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.message import TUNNEL as UPGRADED
 from loomproxy.core.message import ResponseHead
@@ -64,6 +70,11 @@ def on_gone(x: State, event: UpstreamGone, now: Instant) -> None:
         return
     x.let_go()
     x.finish(Fate.CLOSE, now)
+
+
+def on_taking(x: State, _event: DownstreamTaking, now: Instant) -> None:
+    """The client takes what it was sent, slowly: as slowly as it may be silent."""
+    x.deadline_at = now + x.timeouts.tunnel_idle_s
 
 
 def on_idle(x: State, _event: DeadlineExpired, now: Instant) -> None:

@@ -218,9 +218,13 @@ class RequestWire(_Wire):
 
     def poll(self) -> RequestHead | RequestPart | Refusal | None:
         """What comes next; None: more bytes or `next_message` are needed. A refusal comes once."""
-        state = self._state
+        state, data = self._state, self._data
         if state is _HEAD:
-            return self._poll_head() if len(self._data) > self._at else None
+            if data == self._known_raw and not self._at and data:
+                # Most clients ask for the next thing as for the last one, one at a time.
+                self._data = b""
+                return self._begun(self._known_head)
+            return self._poll_head() if len(data) > self._at else None
         return self._poll_part() if state is _BODY else None
 
     def _poll_head(self) -> RequestHead | Refusal | None:
@@ -240,20 +244,21 @@ class RequestWire(_Wire):
                 self._shut()
                 return answer
             read = answer
-        if read.framing is NONE:
-            self._state = _OVER
-        else:
-            self._begin(read)
-        return read
+        return self._begun(read)
 
-    def _begin(self, head: RequestHead) -> None:
-        """The body of a request begins."""
+    def _begun(self, head: RequestHead | None) -> RequestHead:
+        """A head was read; its body begins, if it has one."""
+        assert head is not None, "a head that came again was never read"
+        if head.framing is NONE:
+            self._state = _OVER
+            return head
         self._state = _BODY
         self._missing = head.body_bytes
         if head.framing is CHUNKED:
             self._body = ChunkedBody(
                 self._limits, malformed=faults.REQUEST_MALFORMED, too_large=faults.BODY_TOO_LARGE
             )
+        return head
 
     def _read(self, raw: bytes) -> RequestHead | Refusal:
         """Read a head that differs from the last one."""
@@ -369,20 +374,16 @@ class ResponseWire(_Wire):
             read = answer
         self._answered = True
         if read.status >= STATUS_FINAL_MIN:
-            if 0 < read.body_bytes <= len(self._data) - self._at:
-                return Response(read, self._whole_body(read.body_bytes))
+            begin, end = self._at, self._at + read.body_bytes
+            if begin < end <= len(self._data):
+                body = self._data[begin:end]
+                self._use(end - begin)
+                self._state = _OVER
+                return Response(read, body)
             self._begin(read.framing, read.body_bytes)
         elif read.status == SWITCHING_PROTOCOLS:
             self._state = _TUNNEL
         return read
-
-    def _whole_body(self, size: int) -> bytes:
-        """The body of known length that has arrived with its head."""
-        at = self._at
-        body = self._data[at : at + size]
-        self._use(size)
-        self._state = _OVER
-        return body
 
     def _read(self, raw: bytes) -> ResponseHead | Refusal:
         """Read a head that differs from the last one."""

@@ -107,6 +107,8 @@ class Timeouts(msgspec.Struct, frozen=True):
     send_s: float = 30.0  # in which the client takes nothing of what is buffered for it
     tunnel_idle_s: float = 300.0  # with no byte either way
     service_s: float = 5.0  # for the house's own answer
+    body_bytes_min_per_s: int = 240  # of a request body; 0: any speed (see `core.pace`)
+    send_bytes_min_per_s: int = 240  # that the client takes of what is there; 0: any speed
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):

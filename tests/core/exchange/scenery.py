@@ -26,6 +26,7 @@ from tests.playbook import Play, deadline, head_down, opened, opens, sends_up
 
 PEER = Peer(ip=b"192.0.2.7", port=40000, trusted=False, local_port=80, listener="public")
 FIRST, SECOND = "http://10.0.0.1:80", "http://10.0.0.2:80"
+BODY_RATE, SEND_RATE = 2, 1  # bytes a second, at least
 CONNECT_S, RESPONSE_S, IDLE_S, SEND_S, QUEUE_S, TUNNEL_S, SERVICE_S = 3, 60, 40, 30, 5, 300, 7
 TIMEOUTS = Timeouts(
     queue_s=QUEUE_S,
@@ -35,6 +36,8 @@ TIMEOUTS = Timeouts(
     send_s=SEND_S,
     tunnel_idle_s=TUNNEL_S,
     service_s=SERVICE_S,
+    body_bytes_min_per_s=BODY_RATE,
+    send_bytes_min_per_s=SEND_RATE,
 )
 UNROUTED = Timeouts(send_s=11.0)
 NEVER_FROM_NOW = float("inf")
@@ -160,7 +163,7 @@ def connecting(head: RequestHead, world: World | None = None, **how: bool) -> Pl
 
 def waiting(head: RequestHead, world: World | None = None, *, reused: bool = False) -> Play:
     """A play up to the request that was sent, and the answer that is waited for."""
-    wait_s = IDLE_S if head.has_body else RESPONSE_S
+    wait_s = IDLE_S if head.has_body and not head.expect_continue else RESPONSE_S
     if reused:
         it = play(world, idle=True)
         assert it >> head << opens(FIRST) << deadline(wait_s) << sends_up(head.method)

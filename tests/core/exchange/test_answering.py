@@ -177,6 +177,7 @@ def test_a_client_that_waits_for_100_continue_gets_the_upstreams() -> None:
         waiting(post(5, "/", "Expect: 100-continue"))
         >> response(100)
         << head_down(100, end=b"\r\n\r\n")
+        << deadline(IDLE_S)
         >> RequestPart(b"hello", ended=True)
         << sends_up(b"hello")
         << deadline(RESPONSE_S)

@@ -24,6 +24,7 @@ from tests.core.exchange.scenery import (
     IDLE_S,
     NEVER_FROM_NOW,
     RESPONSE_S,
+    SEND_RATE,
     SEND_S,
     answering,
     chunked,
@@ -110,7 +111,8 @@ def test_an_upstream_that_reads_slowly_slows_the_client() -> None:
     assert it >> RequestPart(b"56789", ended=False) << sends_up(b"56789") << deadline(IDLE_S)
     assert it >> UpstreamTaken() << ResumeDown() << deadline(IDLE_S)
     assert it >> RequestPart(b"abcde", ended=True) << sends_up(b"abcde") << deadline(RESPONSE_S)
-    assert it >> UpstreamTaken()
+    assert it >> UpstreamFull() << PauseDown()
+    assert it >> Later(RESPONSE_S - 1) >> UpstreamTaken() << ResumeDown() << deadline(RESPONSE_S)
 
 
 def test_an_upstream_that_reads_slowly_in_its_answer_slows_the_client_too() -> None:
@@ -150,10 +152,10 @@ def test_a_client_that_takes_slowly_has_as_long_again_and_one_that_takes_nothing
         << PauseUp()
         << deadline(SEND_S)
         >> Later(SEND_S)
-        >> DownstreamTaking()
+        >> DownstreamTaking(SEND_S * SEND_RATE)
         << deadline(SEND_S)
         >> Later(SEND_S)
-        >> DownstreamTaking()
+        >> DownstreamTaking(SEND_S * SEND_RATE)
         << deadline(SEND_S)
         >> Later(SEND_S)
         >> DeadlineExpired()
@@ -168,9 +170,74 @@ def test_the_last_bytes_may_be_taken_slowly_too() -> None:
         >> ResponsePart(b"01234", ended=True)
         << ...
         >> Later(SEND_S)
-        >> DownstreamTaking()
+        >> DownstreamTaking(SEND_S * SEND_RATE)
         << deadline(SEND_S)
         >> DownstreamTaken()
         << ...
         << finish(Fate.KEEP, "--")
     )
+
+
+def test_a_client_that_takes_less_than_the_lowest_speed_is_cut() -> None:
+    for ended, letters in ((False, "cD"), (True, "cL")):
+        it = answering(get(), with_length(5 if ended else 10))
+        assert (
+            it
+            >> ResponsePart(b"01234", ended=ended)
+            << ...
+            >> DownstreamFull()
+            << ...
+            >> Later(SEND_S)
+            >> DownstreamTaking(SEND_S * SEND_RATE - 1)
+            << ...
+            << finish(Fate.ABORT, letters, fault="client_take_slow")
+        )
+
+
+def test_a_client_that_does_not_read_is_told_from_one_that_does_not_send() -> None:
+    it = answering(post(15), chunked())
+    assert it >> RequestPart(b"01234", ended=False) << sends_up(b"01234") << deadline(IDLE_S)
+    assert it >> Later(IDLE_S / 2) >> RequestPart(b"5", ended=False) << ... << deadline(20.5)
+    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
+    assert it >> UpstreamFull() << PauseDown()
+    assert it >> UpstreamTaken() << ResumeDown()
+    assert it >> Later(SEND_S) >> DeadlineExpired() << ...
+    assert it.exchange.outcome.fault == "client_take_timeout"
+
+
+def test_an_upstream_that_reads_slowly_gives_a_slow_client_its_time_back() -> None:
+    it = waiting(post(15))
+    assert it >> RequestPart(b"01234", ended=False) << sends_up(b"01234") << deadline(IDLE_S)
+    assert it >> Later(IDLE_S / 2) >> RequestPart(b"5", ended=False) << ... << deadline(20.5)
+    assert it >> UpstreamFull() << deadline(IDLE_S) << PauseDown()
+    assert it >> Later(30) >> UpstreamTaken() << ResumeDown() << deadline(20.5)
+    assert it >> Later(21) >> DeadlineExpired() << ... << head_down(408) << deadline(SEND_S)
+    assert it >> DownstreamTaken() << ... << finish(Fate.CLOSE, "cH", fault="client_body_slow")
+
+
+EXPECTS = "Expect: 100-continue"
+
+
+def test_an_upstream_that_never_tells_a_waiting_client_to_go_on_is_to_blame() -> None:
+    world = house()
+    assert (
+        waiting(post(5, "/", EXPECTS), world)
+        >> Later(RESPONSE_S)
+        >> DeadlineExpired()
+        << Release(reusable=False)
+        << head_down(504)
+        << deadline(SEND_S)
+    )
+    assert endpoint(world, FIRST).failed == 1
+
+
+def test_a_client_that_was_told_to_go_on_owes_its_body_from_then() -> None:
+    it = waiting(post(5, "/", EXPECTS))
+    assert it >> Later(RESPONSE_S - 1) >> response(100) << head_down(100) << deadline(IDLE_S)
+    assert it >> Later(IDLE_S) >> DeadlineExpired() << ... << head_down(408) << deadline(SEND_S)
+
+
+def test_a_client_that_did_not_wait_owes_the_rest_of_its_body() -> None:
+    it = waiting(post(5, "/", EXPECTS))
+    assert it >> RequestPart(b"012", ended=False) << sends_up(b"012") << deadline(IDLE_S)
+    assert it >> Later(IDLE_S) >> DeadlineExpired() << ... << head_down(408) << deadline(SEND_S)

@@ -33,7 +33,7 @@ from tests.core.exchange.scenery import (
     waiting,
     with_length,
 )
-from tests.playbook import deadline, finish, head_down, opened, wakes
+from tests.playbook import Later, deadline, finish, head_down, opened, wakes
 
 
 def test_an_answer_of_ours_to_head_has_no_body() -> None:
@@ -155,6 +155,19 @@ def test_who_owes_the_next_move_decides_how_long_it_may_take() -> None:
     assert owing.exchange.patience_s(Phase.DATA) == IDLE_S
     assert whole >> DownstreamFull() << PauseUp() << deadline(SEND_S)
     assert whole.exchange.patience_s(Phase.HEAD) == SEND_S
+
+
+def test_a_client_that_is_behind_with_its_body_may_not_wait_as_long() -> None:
+    it = waiting(post(20))
+    assert it >> RequestPart(b"01234", ended=False) << ... >> Later(IDLE_S / 2)
+    assert it.exchange.owed_at(it.now) == it.now + IDLE_S / 2
+    it.exchange.pace = None
+    assert it.exchange.owed_at(it.now) == it.now + IDLE_S
+
+
+def test_a_fault_is_written_down_with_the_listener_of_its_client() -> None:
+    it = waiting(get())
+    assert it >> DownstreamGone() << ... << finish(Fate.ABORT, "CH", listener="public")
 
 
 def test_who_leaves_the_queue_gives_its_place_up() -> None:

@@ -173,7 +173,7 @@ def test_a_client_that_takes_slowly_keeps_its_tunnel() -> None:
         >> DownstreamFull()
         << PauseUp()
         >> Later(TUNNEL_S)
-        >> DownstreamTaking()
+        >> DownstreamTaking(1)
         << deadline(TUNNEL_S)
     )
 
