@@ -12,53 +12,32 @@ import itertools
 import json
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 
-from loadtest import machine, report, upstream, wrk
-from loadtest.accounting import cpu_time_of, machine_busy_s
-from loadtest.processes import (
-    LOOPBACK,
-    Process,
-    free_port,
-    raise_on_sigterm,
-    running,
-    wait_until,
-)
-from loadtest.proxies import ROOT, Place, Proxy, all_proxies
+from loadtest import machine, report
+from loadtest.accounting import CpuTime, cpu_time_of, machine_busy_s
+from loadtest.load import Task
+from loadtest.processes import raise_descriptor_limit, raise_on_sigterm
+from loadtest.proxies import ROOT, Proxy, all_proxies, chosen
 from loadtest.report import DIRECT, Figures, Measurement
+from loadtest.stage import Size, Subject, proxied, upstreams
 from loadtest.trouble import Trouble
 from loadtest.workloads import BY_NAME, WORKLOADS, Workload
 
-SECONDS_DEFAULT = 4
+SECONDS_DEFAULT = 3
 SECONDS_MAX = 600
 ROUNDS_DEFAULT = 3
 ROUNDS_MAX = 100
 WARM_UP_S = 1
-ANSWER_TIMEOUT_S = 5.0
-STATUS_OK = 200
 CORES_NEEDED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Something wrk can be put on: a running proxy, or the upstream itself."""
-
-    name: str
-    process: Process
-    port: int
-    access_log: Path | None
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://{LOOPBACK}:{self.port}"
+DESCRIPTORS_EACH = 2  # A proxy holds two for each exchange.
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,88 +60,83 @@ class Plan:
         )  # A bool counts as one.
 
 
-def answer_to(port: int, workload: Workload) -> tuple[int, int]:
-    """Send one request of `workload` to `port`; return its status and the length of its body."""
-    fields = dict(one.split(": ", 1) for one in workload.fields)
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=ANSWER_TIMEOUT_S)
-    with contextlib.closing(connection):
-        connection.request(workload.method, workload.path, workload.body or None, fields)
-        response = connection.getresponse()
-        return response.status, len(response.read())
+@contextlib.contextmanager
+def subjects(plan: Plan, directory: Path) -> Iterator[list[Subject]]:
+    """Start the upstreams and every proxy, each answering; end all of them on leaving."""
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(upstreams(directory, core=plan.client_core))
+        started = [Subject(DIRECT, behind, None)] if plan.with_direct else []
+        size = Size(core=plan.proxy_core)
+        started += [
+            stack.enter_context(proxied(proxy, behind, directory, size)) for proxy in plan.proxies
+        ]
+        yield started
 
 
-def answers(port: int) -> bool:
-    """Tell whether `port` answers a small request as it should, yet."""
-    try:
-        return answer_to(port, WORKLOADS[0])[0] == STATUS_OK
-    except (OSError, http.client.HTTPException):
-        return False
+class Watch:
+    """What a process tree, and everybody who is none of ours, used for the length of a `with`."""
 
+    def __init__(self, pid: int) -> None:
+        """Watch the tree of process `pid`."""
+        self.pid = pid
+        self.cpu = CpuTime(0.0, 0.0)
+        self.foreign = 0.0  # Cores' worth.
 
-def verify(subject: Subject, workload: Workload) -> None:
-    """Refuse to measure a subject that does not do the work: Trouble when the answer is wrong."""
-    expected = (STATUS_OK, workload.response_bytes)
-    seen = answer_to(subject.port, workload)
-    if seen != expected:
-        raise Trouble(
-            f"{subject.name}, {workload.name}: status and body length {seen} instead of {expected}."
-            " It would be measured doing something else: look at its configuration."
-        )
+    def __enter__(self) -> None:
+        """Look for the first time."""
+        self._foreign_s = self._foreign_busy_s()
+        self._began_at = time.monotonic()
+        self._before = cpu_time_of(self.pid)
+
+    def __exit__(self, *_: object) -> None:
+        """Look again, and keep the difference."""
+        self.cpu = cpu_time_of(self.pid) - self._before
+        foreign_s = self._foreign_busy_s() - self._foreign_s
+        self.foreign = max(0.0, foreign_s / (time.monotonic() - self._began_at))
+
+    def _foreign_busy_s(self) -> float:
+        """Return the busy seconds of the machine that are neither ours nor of what we started."""
+        mine = cpu_time_of(os.getpid())
+        return machine_busy_s() - mine.total_s
 
 
 @contextlib.contextmanager
-def subjects(plan: Plan, directory: Path) -> Iterator[list[Subject]]:
-    """Start the upstream and every proxy, each answering; end all of them on leaving."""
-    with contextlib.ExitStack() as stack:
-        port, log = free_port(), directory / "upstream.log"
-        argv = upstream.write(directory, port)
-        process = stack.enter_context(
-            running(argv, core=plan.client_core, log=log, directory=directory)
-        )
-        wait_until(partial(answers, port), process, what="upstream", log=log)
-        started = [Subject(DIRECT, process, port, None)] if plan.with_direct else []
-        for proxy in plan.proxies:
-            home = directory / proxy.name
-            home.mkdir()
-            place = Place(home, free_port(), upstream_port=port)
-            log = place.access_log if proxy.logs_to_output else home / "output.log"
-            process = stack.enter_context(
-                running(
-                    proxy.configure(proxy, place), core=plan.proxy_core, log=log, directory=ROOT
-                )
-            )
-            wait_until(partial(answers, place.port), process, what=proxy.name, log=log)
-            started.append(Subject(proxy.name, process, place.port, place.access_log))
-        yield started
+def blaming(subject: Subject, workload: Workload) -> Iterator[None]:
+    """Turn what goes wrong with a load into Trouble that says with whom, and under which load."""
+    try:
+        yield
+    except (Trouble, OSError, http.client.HTTPException, subprocess.SubprocessError) as fault:
+        raise Trouble(
+            f"{subject.name}, {workload.name}: {fault} Look at its configuration, and whether"
+            " the machine is too busy."
+        ) from fault
 
 
 def measure(subject: Subject, workload: Workload, plan: Plan, directory: Path) -> Measurement:
     """Put `workload` on `subject` once, and see what that cost its process tree."""
-    foreign_s = _foreign_busy_s()
-    began_at = time.monotonic()
-    before = cpu_time_of(subject.process.pid)
-    load = wrk.run(
-        workload,
-        url=subject.url,
-        seconds=plan.seconds,
-        core=plan.client_core,
-        directory=directory,
-    )
-    used = cpu_time_of(subject.process.pid) - before
-    foreign = (_foreign_busy_s() - foreign_s) / (time.monotonic() - began_at)
-    if subject.process.poll() is not None:
-        raise Trouble(f"{subject.name}: left with status {subject.process.returncode} under load.")
-    if not load.requests:
-        raise Trouble(f"{subject.name}, {workload.name}: no request was answered; {load}")
+    door = subject.doors[workload.client.upstream]
+    watch = Watch(door.process.pid)
+    with blaming(subject, workload):
+        task = Task(door.port, plan.seconds, plan.client_core, directory, watch)
+        load = workload.client.run(task)
+        if door.process.poll() is not None:
+            raise Trouble(f"left with status {door.process.returncode} under load.")
+        if not load.done:
+            raise Trouble(f"no {workload.unit.one} at all; {load}.")
     if subject.access_log is not None:
         os.truncate(subject.access_log, 0)  # Or a long run would fill the disk.
-    return Measurement(workload.name, subject.name, used, load, max(0.0, foreign))
+    return Measurement(workload.name, subject.name, watch.cpu, load, watch.foreign)
 
 
-def _foreign_busy_s() -> float:
-    """Return the busy seconds of the machine that belong neither to us nor to what we started."""
-    mine = cpu_time_of(os.getpid())
-    return machine_busy_s() - mine.total_s
+def warm_up(subject: Subject, workload: Workload, plan: Plan, directory: Path) -> None:
+    """See that `subject` does the work of `workload` as it should, then make it do so for a while.
+
+    Trouble when it does not: it would be measured doing something else.
+    """
+    door = subject.doors[workload.client.upstream]
+    with blaming(subject, workload):
+        workload.client.verify(door.port)
+        workload.client.run(Task(door.port, WARM_UP_S, plan.client_core, directory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +151,9 @@ def measure_all(plan: Plan, directory: Path) -> Found:
     """Carry out the plan, telling on standard error how far it is."""
     measured: list[Measurement] = []
     with subjects(plan, directory) as all_subjects:
-        said = {one.name: machine.interpreter_of(one.process.pid) for one in all_subjects}
+        said = {one.name: one.interpreter for one in all_subjects}
         for subject, workload in itertools.product(all_subjects, plan.workloads):
-            verify(subject, workload)
-            wrk.run(
-                workload,
-                url=subject.url,
-                seconds=WARM_UP_S,
-                core=plan.client_core,
-                directory=directory,
-            )
+            warm_up(subject, workload, plan, directory)
         for number, workload in itertools.product(range(plan.rounds), plan.workloads):
             first = number % len(all_subjects)
             for subject in all_subjects[first:] + all_subjects[:first]:
@@ -194,7 +161,7 @@ def measure_all(plan: Plan, directory: Path) -> Found:
                 measured.append(one)
                 _tell(
                     f"[{len(measured)}/{plan.cells}] {workload.name} {subject.name}:"
-                    f" {one.cpu_us:.1f} µs, {one.load.requests_per_s:.0f}/s"
+                    f" {one.cpu_us:.1f} µs, {one.load.per_s:.0f}/s"
                 )
     return Found(measured, {name: python for name, python in said.items() if python})
 
@@ -221,8 +188,11 @@ def render(found: Sequence[Figures], plan: Plan, facts: Sequence[str]) -> str:
     text = "\n".join(f"* {line}" for line in lines)
     for workload in plan.workloads:
         mine = [one for one in found if one.workload == workload.name]
-        table = report.table(report.HEADINGS, [report.row(one, mine) for one in mine])
-        heading = f"**{workload.name}**: {workload.meaning}, {workload.connections} connections"
+        rows = [report.row(one, mine, workload.unit) for one in mine]
+        table = report.table(report.headings(workload.unit), rows)
+        heading = (
+            f"**{workload.name}**: {workload.meaning}, {workload.client.connections} connections"
+        )
         text += f"\n\n{heading}\n\n" + "\n".join(table)
     return text + "\n"
 
@@ -268,14 +238,8 @@ def plan_from(options: argparse.Namespace) -> Plan:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < CORES_NEEDED:
         raise Trouble(f"cores: {cores} may be used, expected two: one for the proxy alone.")
-    known = all_proxies(loomproxy=tuple(options.loomproxy))
-    chosen = [one for one in known if options.proxy is None or one.name in options.proxy]
-    for missing in (one for one in chosen if not one.found):
-        if options.proxy is not None:
-            raise Trouble(f"{missing.name}: {missing.command[0]} is not on this machine.")
-        _tell(f"{missing.name}: not on this machine, left out")
     return Plan(
-        proxies=tuple(one for one in chosen if one.found),
+        proxies=tuple(chosen(options.proxy, loomproxy=tuple(options.loomproxy))),
         workloads=tuple(
             one for one in WORKLOADS if options.workload is None or one.name in options.workload
         ),
@@ -290,6 +254,7 @@ def plan_from(options: argparse.Namespace) -> Plan:
 def compare(options: argparse.Namespace, command: str) -> None:
     """Measure as told and write what was found."""
     plan = plan_from(options)
+    raise_descriptor_limit(DESCRIPTORS_EACH * max(w.client.connections for w in plan.workloads))
     versions = {proxy.name: proxy.version() for proxy in plan.proxies}
     where = machine.describe(ROOT, versions)
     began_at = time.monotonic()

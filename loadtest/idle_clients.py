@@ -1,32 +1,19 @@
 """Many clients that each asked once and now keep their connection open, saying nothing."""
 
 import contextlib
-import resource
 import select
 import socket
 from collections.abc import Iterator
 
 from loadtest.processes import LOOPBACK
 from loadtest.trouble import Trouble
-from loadtest.workloads import SMALL_BODY
+from loadtest.upstream import SMALL_BODY, SMALL_PATH
 
 ANSWER_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 4096  # A head of ours and six bytes of body are a tenth of it.
-SPARE_DESCRIPTORS = 256  # What this process needs besides the clients.
-ASK = f"GET /small HTTP/1.1\r\nHost: {LOOPBACK}\r\nUser-Agent: idle\r\nAccept: */*\r\n\r\n".encode()
-
-
-def raise_descriptor_limit(clients: int) -> None:
-    """Let this process, and what it starts, hold `clients` connections; Trouble when it may not."""
-    needed = clients + SPARE_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise Trouble(
-            f"RLIMIT_NOFILE: {hard} descriptors at most, {needed} are needed."
-            " Raise it (ulimit -Hn, as root) or ask for fewer connections."
-        )
-    if soft != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+ASK = (
+    f"GET {SMALL_PATH} HTTP/1.1\r\nHost: {LOOPBACK}\r\nUser-Agent: idle\r\nAccept: */*\r\n\r\n"
+).encode()
 
 
 def ask(client: socket.socket) -> None:

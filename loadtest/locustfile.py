@@ -12,7 +12,8 @@ from argparse import ArgumentParser
 from locust import FastHttpUser, events, task
 from locust.env import Environment
 
-from loadtest.workloads import BY_NAME, Workload
+from loadtest.workloads import MUCH, POST, SMALL, SOME
+from loadtest.wrk import Requests
 
 # How often each workload is chosen, relative to the others: mostly small things, as at an edge.
 WEIGHT_SMALL = 12
@@ -64,33 +65,33 @@ class Client(FastHttpUser):
     @task(WEIGHT_SMALL)
     def small(self) -> None:
         """Ask for six bytes."""
-        self._ask(BY_NAME["small"])
+        self._ask("small", SMALL)
 
     @task(WEIGHT_POST)
     def post(self) -> None:
         """Send 1 KiB of JSON."""
-        self._ask(BY_NAME["post"])
+        self._ask("post", POST)
 
     @task(WEIGHT_16K)
     def some(self) -> None:
         """Ask for 16 KiB."""
-        self._ask(BY_NAME["16k"])
+        self._ask("16k", SOME)
 
     @task(WEIGHT_1M)
     def much(self) -> None:
         """Ask for 1 MiB."""
-        self._ask(BY_NAME["1m"])
+        self._ask("1m", MUCH)
 
-    def _ask(self, workload: Workload) -> None:
-        fields = dict(one.split(": ", 1) for one in workload.fields)
+    def _ask(self, name: str, asked: Requests) -> None:
+        fields = dict(one.split(": ", 1) for one in asked.fields)
         with self.client.request(
-            workload.method,
-            workload.path,
-            name=workload.name,
-            data=workload.body.decode() or None,
+            asked.method,
+            asked.path,
+            name=name,
+            data=asked.body.decode() or None,
             headers=fields,
             catch_response=True,
         ) as response:
             length = len(response.content or b"")
-            if response.status_code != 200 or length != workload.response_bytes:
+            if response.status_code != 200 or length != asked.response_bytes:
                 response.failure(f"status {response.status_code}, {length} bytes")

@@ -7,6 +7,7 @@ that even our own `kill -9` leaves nothing behind. All are ended by their ids, n
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 15.0  # A zipapp that unpacks itself for the first time needs some of it.
 STOP_TIMEOUT_S = 5.0  # Past it SIGKILL: what is measured is over by then.
 POLL_S = 0.02
+SPARE_DESCRIPTORS = 256  # What a process needs besides its connections.
 LOG_TAIL_BYTES = 2000
 
 # The kernel ends a process started through this when we end, for whatever reason.
@@ -97,6 +99,19 @@ def wait_until(ready: Callable[[], bool], process: Process, *, what: str, log: P
 def _give_up(seen: str, log: Path) -> NoReturn:
     tail = log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace") if log.exists() else ""
     raise Trouble(f"{seen}. Its last words, which say what to mend:\n{tail}")
+
+
+def raise_descriptor_limit(connections: int) -> None:
+    """Let this process, and each it starts, hold `connections`; Trouble when they may not."""
+    needed = connections + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise Trouble(
+            f"RLIMIT_NOFILE: {hard} descriptors at most, {needed} are needed."
+            " Raise it (ulimit -Hn, as root) or ask for fewer connections."
+        )
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
 
 
 def raise_on_sigterm() -> None:

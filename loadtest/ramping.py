@@ -12,15 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from loadtest import upstream
-from loadtest.comparing import CORES_NEEDED, answers
-from loadtest.idle_clients import raise_descriptor_limit
-from loadtest.processes import LOOPBACK, free_port, raise_on_sigterm, running, wait_until
-from loadtest.proxies import OURS, ROOT, Place, loomproxy_argv
+from loadtest.comparing import CORES_NEEDED
+from loadtest.processes import LOOPBACK, raise_descriptor_limit, raise_on_sigterm
+from loadtest.proxies import ROOT, chosen
+from loadtest.stage import Size, proxied, upstreams
 from loadtest.trouble import Trouble
+from loadtest.upstream import FILES
 
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 USERS_DEFAULT = 100
@@ -49,18 +48,17 @@ def ramp(options: argparse.Namespace) -> int:
     """Start everything, let locust run, end everything; return locust's exit status."""
     cores = sorted(os.sched_getaffinity(0))
     proxy_core, client_core = (cores[0], cores[1]) if len(cores) >= CORES_NEEDED else (None, None)
+    (loomproxy,) = chosen(["loomproxy"], loomproxy=tuple(options.loomproxy))
+    size = Size(core=proxy_core, workers=options.workers)
     with tempfile.TemporaryDirectory(prefix="loadtest-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # nginx started by root reads its files as somebody else.
-        place = Place(directory, free_port(), upstream_port=free_port())
-        origin, ours = directory / "upstream.log", directory / "output.log"
-        argv = upstream.write(directory, place.upstream_port)
-        with running(argv, core=client_core, log=origin, directory=directory) as process:
-            wait_until(partial(answers, place.upstream_port), process, what="upstream", log=origin)
-            argv = loomproxy_argv(tuple(options.loomproxy), place, workers=options.workers)
-            with running(argv, core=proxy_core, log=ours, directory=ROOT) as node:
-                wait_until(partial(answers, place.port), node, what="loomproxy", log=ours)
-                return _drive(options, f"http://{LOOPBACK}:{place.port}", core=client_core)
+        with (
+            upstreams(directory, core=client_core) as behind,
+            proxied(loomproxy, behind, directory, size) as subject,
+        ):
+            port = subject.doors[FILES].port
+            return _drive(options, f"http://{LOOPBACK}:{port}", core=client_core)
 
 
 def _drive(options: argparse.Namespace, url: str, *, core: int | None) -> int:
@@ -88,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     describe.add_argument(
         "--loomproxy",
         type=shlex.split,
-        default=list(OURS),
+        default=(),
         metavar="COMMAND",
         help='how loomproxy is started, such as "dist/loomproxy.pyz"; default: this source tree',
     )

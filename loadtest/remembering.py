@@ -1,8 +1,10 @@
-"""`loadtest/memory`: what a node and its workers hold, idle and with many idle connections.
+"""`loadtest/memory`: what proxies hold, just started, warm, and with many idle connections.
 
 Resident memory (RSS) counts pages shared between processes once in each; proportional memory (PSS)
 divides them, so its sum is what the machine is really short of. Neither counts what the kernel
 holds for a connection (its socket and buffers).
+
+One proxy at a time is started and looked at: memory does not wander between rounds as time does.
 """
 
 import argparse
@@ -10,38 +12,40 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
-from loadtest import machine, upstream
+from loadtest import machine
 from loadtest.accounting import KIB_BYTES, Memory, memory_of
-from loadtest.comparing import answers
-from loadtest.idle_clients import closed_by_other_side, held, raise_descriptor_limit
-from loadtest.processes import free_port, raise_on_sigterm, running, wait_until
-from loadtest.proxies import OURS, ROOT, Place, all_proxies, loomproxy_argv
+from loadtest.idle_clients import closed_by_other_side, held
+from loadtest.processes import raise_descriptor_limit, raise_on_sigterm
+from loadtest.proxies import ROOT, Proxy, all_proxies, chosen
 from loadtest.report import table
+from loadtest.stage import Door, Size, proxied, upstreams
 from loadtest.trouble import Trouble
+from loadtest.upstream import FILES
+from loadtest.workloads import MIB_BYTES
 
 CONNECTIONS_DEFAULT = 10_000
 CONNECTIONS_MAX = 25_000  # Loopback has about 28,000 source ports for one address.
 WORKERS_DEFAULT = 2
 WORKERS_MAX = 64
 WARM_UP_CLIENTS = 500  # Afterwards buffers and code paths are there that each connection shares.
-MIB_BYTES = KIB_BYTES * KIB_BYTES
-HEADINGS = ("process", "started", "warm", "with connections", "PSS of that")
+SPARE_CONNECTIONS = 1000  # To the upstreams, and those of the warm-up that are not closed yet.
+HEADINGS = ("proxy", "process", "started", "warm", "with connections", "PSS of that", "KiB each")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The memory of every process at three moments, and how many connections the third held."""
+    """The memory of every process of a proxy at three moments; the third held connections."""
 
+    proxy: str
     started: list[Memory]
     warm: list[Memory]
     connected: list[Memory]
     connections: int
-    interpreter: str  # the Python it ran on
+    interpreter: str  # the Python it ran on, if any
 
     @property
     def bytes_per_connection(self) -> float:
@@ -58,61 +62,75 @@ def _mib(size_bytes: int) -> str:
     return f"{size_bytes / MIB_BYTES:.1f} MiB"
 
 
-def measure(command: tuple[str, ...], *, workers: int, connections: int) -> Held:
-    """Start a node, look at it idle, warm and holding `connections`; Trouble if it loses one."""
+def measure(proxies: Sequence[Proxy], *, workers: int, connections: int) -> list[Held]:
+    """Look at each proxy idle, warm and holding `connections`; Trouble if one of them is lost."""
+    size = Size(workers=workers, connections_max=connections + SPARE_CONNECTIONS)
     with tempfile.TemporaryDirectory(prefix="loadtest-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # nginx started by root reads its files as somebody else.
-        place = Place(directory, free_port(), upstream_port=free_port())
-        origin, ours = directory / "upstream.log", directory / "output.log"
-        argv = upstream.write(directory, place.upstream_port)
-        with running(argv, core=None, log=origin, directory=directory) as process:
-            wait_until(partial(answers, place.upstream_port), process, what="upstream", log=origin)
-            argv = loomproxy_argv(command, place, workers=workers)
-            with running(argv, core=None, log=ours, directory=ROOT) as node:
-                wait_until(partial(answers, place.port), node, what="loomproxy", log=ours)
-                return _look(node.pid, place.port, connections)
+        with upstreams(directory, core=None) as behind:
+            return [_measure_one(one, behind, directory, size, connections) for one in proxies]
 
 
-def _look(node_pid: int, port: int, connections: int) -> Held:
-    started = memory_of(node_pid)
-    with held(port, min(WARM_UP_CLIENTS, connections)):
-        pass
-    warm = memory_of(node_pid)
-    with held(port, connections) as sockets:
-        connected = memory_of(node_pid)
-        lost = closed_by_other_side(sockets)
-    if lost:
-        raise Trouble(f"{lost} of {connections} idle connections did not stay open and silent.")
-    if [one.pid for one in started] != [one.pid for one in connected]:
-        raise Trouble("a process of the node was replaced while we looked: see its log.")
-    return Held(started, warm, connected, connections, machine.interpreter_of(node_pid))
+def _measure_one(
+    proxy: Proxy, behind: Mapping[str, Door], directory: Path, size: Size, connections: int
+) -> Held:
+    with proxied(proxy, behind, directory, size) as subject:
+        door = subject.doors[FILES]
+        root = door.process.pid
+        started = memory_of(root)
+        with held(door.port, min(WARM_UP_CLIENTS, connections)):
+            pass
+        warm = memory_of(root)
+        with held(door.port, connections) as sockets:
+            connected = memory_of(root)
+            lost = closed_by_other_side(sockets)
+        if lost:
+            raise Trouble(
+                f"{proxy.name}: {lost} of {connections} idle connections did not stay open and"
+                " silent."
+            )
+        if [one.pid for one in started] != [one.pid for one in connected]:
+            raise Trouble(f"{proxy.name}: a process was replaced while we looked: see its log.")
+        return Held(proxy.name, started, warm, connected, connections, subject.interpreter)
 
 
-def role_of(command: str) -> str:
-    """Tell from its argv what a process of the node is."""
-    return "worker" if " worker " in f"{command} " else "node"
+def role_of(proxy: str, command: str) -> str:
+    """Tell from its argv what a process is: ours by its role, another as it calls itself."""
+    if proxy == "loomproxy":
+        return "worker" if " worker " in f"{command} " else "node"
+    _, titled, title = command.partition(": ")  # As in "nginx: worker process".
+    return " ".join(title.split()[:2]) if titled else Path(command.split(maxsplit=1)[0]).name
 
 
-def render(found: Held, facts: Sequence[str]) -> str:
-    """Return the report as Markdown."""
+def rows_of(found: Held) -> list[tuple[str, ...]]:
+    """Return a line of the table for each process, and one for all of them together."""
     moments = (found.started, found.warm, found.connected)
     rows: list[tuple[str, ...]] = [
         (
-            f"{role_of(started.command)} ({started.pid})",
+            found.proxy,
+            f"{role_of(found.proxy, started.command)} ({started.pid})",
             _mib(started.rss_bytes),
             _mib(warm.rss_bytes),
             _mib(connected.rss_bytes),
             _mib(connected.pss_bytes),
+            "",
         )
         for started, warm, connected in zip(*moments, strict=True)
     ]
     together = [_mib(_rss(moment)) for moment in moments]
-    rows.append(("all", *together, _mib(sum(one.pss_bytes for one in found.connected))))
+    pss = _mib(sum(one.pss_bytes for one in found.connected))
+    each = f"{found.bytes_per_connection / KIB_BYTES:.1f}"
+    return [*rows, (found.proxy, "all", *together, pss, each)]
+
+
+def render(found: Sequence[Held], facts: Sequence[str]) -> str:
+    """Return the report as Markdown."""
+    rows = [row for one in found for row in rows_of(one)]
     text = "\n".join(f"* {line}" for line in facts) + "\n\n" + "\n".join(table(HEADINGS, rows))
     return (
-        f"{text}\n\nRSS but for the last column; {found.connections} connections, each answered"
-        f" once and then idle: {found.bytes_per_connection / KIB_BYTES:.1f} KiB of RSS each.\n"
+        f"{text}\n\nRSS but for the column PSS; {found[0].connections} connections, each answered"
+        " once and then idle. KiB each: what one of them adds to the RSS of all processes.\n"
     )
 
 
@@ -120,13 +138,21 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     describe = argparse.ArgumentParser(prog="loadtest/memory", description=__doc__)
     describe.add_argument(
+        "--proxy",
+        action="append",
+        choices=[proxy.name for proxy in all_proxies()],
+        help="look at this one (repeatable); default: every proxy found here",
+    )
+    describe.add_argument(
         "--connections", type=int, default=CONNECTIONS_DEFAULT, help="idle connections to hold"
     )
-    describe.add_argument("--workers", type=int, default=WORKERS_DEFAULT, help="workers to start")
+    describe.add_argument(
+        "--workers", type=int, default=WORKERS_DEFAULT, help="workers (threads) of each"
+    )
     describe.add_argument(
         "--loomproxy",
         type=shlex.split,
-        default=list(OURS),
+        default=(),
         metavar="COMMAND",
         help='how loomproxy is started, such as "dist/loomproxy.pyz"; default: this source tree',
     )
@@ -141,14 +167,18 @@ def remember(options: argparse.Namespace, command: str) -> None:
     if not 1 <= options.workers <= WORKERS_MAX:
         raise Trouble(f"--workers: {options.workers} is not in 1 to {WORKERS_MAX}.")
     raise_descriptor_limit(options.connections)
-    ours = tuple(options.loomproxy)
-    known = {proxy.name: proxy for proxy in all_proxies(loomproxy=ours)}
-    where = machine.describe(ROOT, {"loomproxy": known["loomproxy"].version()})
-    found = measure(ours, workers=options.workers, connections=options.connections)
-    facts = [*machine.lines(where), f"runs on {found.interpreter}", f"command: `{command}`"]
+    proxies = chosen(options.proxy, loomproxy=tuple(options.loomproxy))
+    where = machine.describe(ROOT, {proxy.name: proxy.version() for proxy in proxies})
+    found = measure(proxies, workers=options.workers, connections=options.connections)
+    facts = [
+        *machine.lines(where),
+        *(f"{one.proxy} runs on {one.interpreter}" for one in found if one.interpreter),
+        f"workers of each: {options.workers}; command: `{command}`",
+    ]
     sys.stdout.write(render(found, facts))
     if options.json is not None:
-        whole = {"machine": asdict(where), "command": command, "memory": asdict(found)}
+        memory = [asdict(one) for one in found]
+        whole = {"machine": asdict(where), "command": command, "memory": memory}
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
 
 

@@ -5,27 +5,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from loadtest.accounting import CpuTime
-from loadtest.wrk import Load
+from loadtest.load import US_PER_S, Load, Unit
 
-US_PER_S = 1_000_000
 US_PER_MS = 1_000
 REFERENCE = "nginx"  # What ratios are taken against: everybody knows what it is.
 DIRECT = "direct"  # No proxy: the upstream itself, the ceiling of what can be measured here.
-
-HEADINGS = (
-    "proxy",
-    "CPU µs / request",
-    "user",
-    "kernel",
-    "range",
-    "of nginx",
-    "requests / s",
-    "per CPU second",
-    "p50 ms",
-    "p99 ms",
-    "core busy",
-    "failed",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +24,8 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float:
-        """CPU time of the whole process tree for each request, in µs."""
-        return self.cpu.total_s * US_PER_S / self.load.requests
+        """CPU time of the whole process tree for each unit, in µs."""
+        return self.cpu.total_s * US_PER_S / self.load.done
 
     @property
     def busy(self) -> float:
@@ -51,18 +35,18 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The medians over all rounds of one proxy under one workload; `failed` is their sum."""
+    """The medians over all rounds of one proxy under one workload; `done` and `failed` are sums."""
 
     workload: str
     proxy: str
     rounds: int
-    requests: int
+    done: int
     cpu_us: float
     cpu_us_min: float
     cpu_us_max: float
     user_us: float
     kernel_us: float
-    requests_per_s: float
+    per_s: float
     p50_ms: float
     p99_ms: float
     busy: float
@@ -78,13 +62,13 @@ def figures(measured: Sequence[Measurement]) -> Figures:
         workload=measured[0].workload,
         proxy=measured[0].proxy,
         rounds=len(measured),
-        requests=sum(one.load.requests for one in measured),
+        done=sum(one.load.done for one in measured),
         cpu_us=median(costs),
         cpu_us_min=min(costs),
         cpu_us_max=max(costs),
-        user_us=median(one.cpu.user_s * US_PER_S / one.load.requests for one in measured),
-        kernel_us=median(one.cpu.kernel_s * US_PER_S / one.load.requests for one in measured),
-        requests_per_s=median(one.load.requests_per_s for one in measured),
+        user_us=median(one.cpu.user_s * US_PER_S / one.load.done for one in measured),
+        kernel_us=median(one.cpu.kernel_s * US_PER_S / one.load.done for one in measured),
+        per_s=median(one.load.per_s for one in measured),
         p50_ms=median(one.load.p50_us for one in measured) / US_PER_MS,
         p99_ms=median(one.load.p99_us for one in measured) / US_PER_MS,
         busy=median(one.busy for one in measured),
@@ -92,17 +76,52 @@ def figures(measured: Sequence[Measurement]) -> Figures:
     )
 
 
-def ratio_to_reference(one: Figures, beside: Iterable[Figures]) -> float | None:
-    """Return how many times the reference's CPU per request this is; None without a reference."""
+def _beside(one: Figures, beside: Iterable[Figures], proxy: str) -> Figures | None:
+    """Return the figures of `proxy` under the same workload; None where it was not measured."""
     for other in beside:
-        if other.proxy == REFERENCE and other.workload == one.workload and one.proxy != DIRECT:
-            return one.cpu_us / other.cpu_us
+        if (other.proxy, other.workload) == (proxy, one.workload):
+            return other
     return None
 
 
-def row(one: Figures, beside: Sequence[Figures]) -> tuple[str, ...]:
-    """Return one line of the table, cell by cell, under `HEADINGS`."""
-    ratio = ratio_to_reference(one, beside)
+def ratio_to_reference(one: Figures, beside: Iterable[Figures]) -> float | None:
+    """Return how many times the reference's CPU per unit this is; None without a reference."""
+    reference = _beside(one, beside, REFERENCE)
+    return one.cpu_us / reference.cpu_us if reference and one.proxy != DIRECT else None
+
+
+def added_ms(one: Figures, beside: Iterable[Figures]) -> tuple[float, float] | None:
+    """Return what a proxy adds to the p50 and p99 of no proxy, in ms; None without a comparison."""
+    direct = _beside(one, beside, DIRECT)
+    if direct is None or one.proxy == DIRECT:
+        return None
+    return one.p50_ms - direct.p50_ms, one.p99_ms - direct.p99_ms
+
+
+def headings(unit: Unit) -> tuple[str, ...]:
+    """Return the first line of the table of a workload that counts `unit`."""
+    timed = f"{unit.timed} " if unit.timed else ""
+    return (
+        "proxy",
+        f"CPU µs / {unit.one}",
+        "user",
+        "kernel",
+        "range",
+        "of nginx",
+        f"{unit.many} / s",
+        "per CPU second",
+        f"{timed}p50 ms",
+        f"{timed}p99 ms",
+        *(("added p50 ms", "added p99 ms") if unit.paced else ()),
+        "core busy",
+        "failed",
+    )
+
+
+def row(one: Figures, beside: Sequence[Figures], unit: Unit) -> tuple[str, ...]:
+    """Return one line of the table, cell by cell, under the `headings` of `unit`."""
+    ratio, added = ratio_to_reference(one, beside), added_ms(one, beside)
+    added_cells = ("", "") if added is None else tuple(f"{more:+.2f}" for more in added)
     return (
         one.proxy,
         f"{one.cpu_us:.1f}",
@@ -110,10 +129,11 @@ def row(one: Figures, beside: Sequence[Figures]) -> tuple[str, ...]:
         f"{one.kernel_us:.1f}",
         f"{one.cpu_us_min:.1f}-{one.cpu_us_max:.1f}",
         "" if ratio is None else f"{ratio:.2f} x",
-        f"{one.requests_per_s:.0f}",
+        f"{one.per_s:.0f}",
         f"{US_PER_S / one.cpu_us:.0f}",
         f"{one.p50_ms:.2f}",
         f"{one.p99_ms:.2f}",
+        *(added_cells if unit.paced else ()),
         f"{one.busy:.0%}",
         str(one.failed),
     )

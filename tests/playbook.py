@@ -25,12 +25,22 @@ from typing import Any, Final
 
 import msgspec
 
-from loomproxy.core.command import Command, Fate, Finish, HeadDown, Open, SendUp, SetDeadline, Wake
 from loomproxy.core.event import Answered, Event, Opened, OpenFailed, SlotFreed
 from loomproxy.core.exchange import Exchange
 from loomproxy.core.fault import CONNECT_FAILED, Fault
 from loomproxy.core.message import RequestHead, ResponseHead
 from loomproxy.core.units import Instant
+from tests.commands import (
+    Command,
+    Fate,
+    Finish,
+    HeadDown,
+    Open,
+    Scribe,
+    SendUp,
+    SetDeadline,
+    Wake,
+)
 
 BEGINS_AT: Final = Instant(1000.0)
 """When every play begins."""
@@ -90,9 +100,9 @@ class Answering:
         return self.words
 
 
-def opened(*, reused: bool = False) -> Answering:
+def opened() -> Answering:
     """The connection that was asked for is there."""
-    return Answering(Opened, reused)
+    return Answering(Opened)
 
 
 def open_failed(fault: Fault = CONNECT_FAILED) -> Answering:
@@ -197,8 +207,9 @@ Scene = tuple[Event | Answering | Later, list[Line]]
 class Play:
     """One exchange on the stage."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, scribe: Scribe) -> None:
         self.exchange = exchange
+        self.scribe = scribe
         self.now = BEGINS_AT
         self._ahead: list[Scene] = []
         self._so_far: list[str] = []
@@ -237,7 +248,8 @@ class Play:
             return
         if isinstance(event, Answering):
             event = event.make(self.exchange.ask)
-        commands = self.exchange.handle(event, self.now)
+        self.exchange.handle(event, self.now)
+        commands = self.scribe.take()
         if not self._alike(commands, lines):
             said = [f"  -    << {line!r}" for line in lines]
             said += [f"  +    << {shown(command)}" for command in commands]

@@ -18,6 +18,7 @@ ENDPOINTS_MAX: Final = 10_000
 
 _ANY_HOSTS: Final = ("0.0.0.0", "[::]")  # noqa: S104 -- to compare with; nothing is bound here
 _ACTIONS: Final = ("pool", "respond", "redirect")
+_NOT_OF_TARGETS: Final = re.compile(rb"[^\x21-\x7e]|[#\\]")
 _PATHS: Final = ("path", "path_prefix", "path_regex")
 
 
@@ -217,15 +218,21 @@ def _rewrite(route: Route, path: str) -> Iterator[Problem]:
     if not rewrite.regex:
         return
     try:
-        _try(rewrite.regex, rewrite.replacement)
+        written = _try(rewrite.regex, rewrite.replacement)
     except (re.error, IndexError) as error:
-        do = "Use \\1 to \\9 or \\g<name>, and \\\\ for a backslash."
+        do = "Use \\1 to \\9 or \\g<name>."
         seen = f"it does not fit the regex ({error})"
         yield Problem(f"{path}.rewrite.replacement", seen, "the groups of the regex", do)
+        return
+    odd = _NOT_OF_TARGETS.search(written)
+    if odd:
+        seen = f"one of its escapes stands for {odd[0].decode('latin-1')!r}"
+        do = "Percent-encode what no target has: a line break here would begin another field."
+        yield Problem(f"{path}.rewrite.replacement", seen, "a path", do)
 
 
-def _try(regex: str, replacement: str) -> None:
-    """Have Python read a replacement against the groups of a regular expression."""
+def _try(regex: str, replacement: str) -> bytes:
+    """Have Python read a replacement against the groups of a regular expression, all empty."""
     pattern = re.compile(regex.encode())
     names = {place: name for name, place in pattern.groupindex.items()}
     groups = [
@@ -233,4 +240,4 @@ def _try(regex: str, replacement: str) -> None:
         for place in range(1, pattern.groups + 1)
     ]
     # Groups like those of the regex, all empty: this matches, so the replacement is read.
-    re.sub("".join(groups).encode(), replacement.encode(), b"", count=1)
+    return re.sub("".join(groups).encode(), replacement.encode(), b"", count=1)

@@ -25,10 +25,10 @@ from loomproxy.config.model import (
 )
 from loomproxy.config.problem import Problems
 from loomproxy.core import route as core
-from loomproxy.core.endpoint import EjectionPolicy, EndpointSpec
+from loomproxy.core.endpoint import EjectionPolicy, EndpointSpec, KeepaliveSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
-from loomproxy.core.pool import Balance, KeepaliveSpec, PoolSpec, ProbeSpec
+from loomproxy.core.pool import Balance, PoolSpec, ProbeSpec
 from loomproxy.core.snapshot import Snapshot
 
 HEALTH_PATHS: Final = (b"/health", b"/health/live", b"/health/ready")

@@ -85,8 +85,10 @@ one label or more, never for none.
 
 Prefixes are whole segments: `/api` matches `/api` and `/api/x`, not `/apix`; `/api/` means the
 same. Paths are compared as they came, except that percent-encoded letters, digits and `-._~` are
-the same as plain ones (RFC 3986 §6.2.2), so that `/%61dmin` is `/admin`. `%2F` is no slash, and
-`//` is not `/`. A rewrite takes the same view when it strips a prefix.
+the same as plain ones (RFC 3986 §6.2.2), so that `/%61dmin` is `/admin`; a run of slashes is one,
+so that `/api//users` is `/api/users`; and the parameters of a segment do not count, so that
+`/api;v=1/users` is that, too. `%2F` is no slash. A rewrite takes the same view when it strips a
+prefix; what goes up keeps its spelling. `docs/http.md` says why.
 
 Of several header lines or query parameters with one name, any may satisfy a condition. Query
 parameters are compared decoded.

@@ -80,7 +80,7 @@ def _header_change(text: str) -> str:
 def _method(text: str) -> str:
     if _token(text) != text.upper():
         raise ValueError("is not in upper case")
-    if text == "CONNECT":
+    if text in ("CONNECT", "TRACE"):
         raise ValueError("is never served")
     return text
 

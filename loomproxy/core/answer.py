@@ -27,6 +27,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     block: bytes = b""
 
 
+LAST_RECIPIENT: Final = Answer(204, b"", b"")
+"""For OPTIONS that may go no further. What may be asked of an upstream we do not know, so it says
+nothing (RFC 9110 §9.3.7)."""
+
+
 def refusal(fault: Fault, request: RequestHead, request_id: bytes) -> Answer:
     """What the client is told about `fault`."""
     accept = field(request.block, b"accept") or b""

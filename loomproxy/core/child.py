@@ -116,7 +116,7 @@ class Child:
     def _start(self, now: Instant, _dice: float) -> list[Command]:
         """Start it, with what is known of earlier starts."""
         self.state = State.STARTING
-        self.deadline_at = Instant(now + self._policy.ready_timeout_s)
+        self.deadline_at = now + self._policy.ready_timeout_s
         self._condemned = False
         self._ready_at = NEVER
         return [Command.SPAWN]
@@ -148,7 +148,7 @@ class Child:
             self.deadline_at = NEVER
             return []
         self.state = State.BACKOFF
-        self.deadline_at = Instant(now + backoff_s(self.starts_failed, dice))
+        self.deadline_at = now + backoff_s(self.starts_failed, dice)
         return []
 
     def _condemn(self, _now: Instant, _dice: float) -> list[Command]:
@@ -161,7 +161,7 @@ class Child:
 
     def _drain(self, now: Instant, _dice: float) -> list[Command]:
         self.state = State.DRAINING
-        self.deadline_at = Instant(now + self._policy.drain_timeout_s)
+        self.deadline_at = now + self._policy.drain_timeout_s
         return [] if self._condemned else [Command.DRAIN]
 
     def _force(self, now: Instant, dice: float) -> list[Command]:

@@ -1,97 +1,20 @@
-"""Everything an exchange can ask of the shell, to be done in order, before the next event."""
+"""What an exchange can ask for, and who does it.
+
+An exchange decides, its *hands* do. Whatever is asked is done in the order in which it was asked,
+and before the next event is told. Hands never tell the exchange anything while it is asking: what
+happens meanwhile (a write that fills a buffer, a waiter that is woken) is told after the event that
+is being handled. What is there at once is answered at once, by `open` and `all_taken`.
+
+The one deadline of an exchange is not asked for: it is a number, `Exchange.deadline_at`, which
+whoever tells events looks at after them.
+"""
 
 import enum
-
-import msgspec
+from typing import Protocol
 
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.outcome import Outcome
 from loomproxy.core.pool import Ticket
-from loomproxy.core.units import Instant
-
-
-class Open(msgspec.Struct, frozen=True, gc=False):
-    """Open a connection to `endpoint`, or take an idle one; answer `Opened` or `OpenFailed`."""
-
-    ask: int
-    endpoint: Endpoint
-    fresh: bool  # no idle connection will do: the last one lost the race with its peer's close
-
-
-class Serve(msgspec.Struct, frozen=True, gc=False):
-    """Have the house answer `path` itself; answer `Answered`."""
-
-    ask: int
-    path: bytes
-
-
-class SendUp(msgspec.Struct, frozen=True, gc=False):
-    """Bytes for the held upstream connection."""
-
-    data: bytes
-
-
-class HeadDown(msgspec.Struct, frozen=True, gc=False):
-    """A response head for the client, interim or final."""
-
-    status: int
-    data: bytes
-
-
-class SendDown(msgspec.Struct, frozen=True, gc=False):
-    """Bytes for the client, after the final head or in a tunnel."""
-
-    data: bytes
-
-
-class ShutUp(msgspec.Struct, frozen=True, gc=False):
-    """Tell the upstream of a tunnel that no more will come (FIN)."""
-
-
-class ShutDown(msgspec.Struct, frozen=True, gc=False):
-    """Tell the client of a tunnel that no more will come (FIN)."""
-
-
-class PauseDown(msgspec.Struct, frozen=True, gc=False):
-    """Stop reading from the client."""
-
-
-class ResumeDown(msgspec.Struct, frozen=True, gc=False):
-    """Read from the client again."""
-
-
-class PauseUp(msgspec.Struct, frozen=True, gc=False):
-    """Stop reading from the upstream."""
-
-
-class ResumeUp(msgspec.Struct, frozen=True, gc=False):
-    """Read from the upstream again."""
-
-
-class BeginTunnel(msgspec.Struct, frozen=True, gc=False):
-    """From here on both connections carry bytes that are not HTTP.
-
-    Bytes behind the heads are told as `TunnelData`, and then a FIN of the client that was told
-    before is told again: the tunnel must hear of it.
-    """
-
-
-class SetDeadline(msgspec.Struct, frozen=True, gc=False):
-    """Say `DeadlineExpired` at `at`, not before; replaces the earlier deadline. NEVER clears it."""
-
-    at: Instant
-
-
-class Release(msgspec.Struct, frozen=True, gc=False):
-    """Give the upstream connection back, or abandon its opening: it is heard no more."""
-
-    reusable: bool
-
-
-class Wake(msgspec.Struct, frozen=True, gc=False):
-    """Tell the exchange that holds `ticket` that a slot is free (`SlotFreed`)."""
-
-    ticket: Ticket
 
 
 class Fate(enum.Enum):
@@ -102,28 +25,64 @@ class Fate(enum.Enum):
     ABORT = "abort"  # reset: the response must not be taken for a complete one
 
 
-class Finish(msgspec.Struct, frozen=True, gc=False):
-    """The last command of every exchange, exactly once."""
+class Hands(Protocol):
+    """Who does what one exchange asks for."""
 
-    outcome: Outcome
-    fate: Fate
+    def open(self, ask: int, endpoint: Endpoint, *, fresh: bool) -> bool:
+        """Hold a connection to `endpoint`: an idle one, then true is returned; else a new one.
 
+        A new one is answered by `Opened` or `OpenFailed` later. `fresh`: no idle connection will
+        do, for the last one lost the race with its peer's close.
+        """
 
-Command = (
-    Open
-    | Serve
-    | SendUp
-    | HeadDown
-    | SendDown
-    | ShutUp
-    | ShutDown
-    | PauseDown
-    | ResumeDown
-    | PauseUp
-    | ResumeUp
-    | BeginTunnel
-    | SetDeadline
-    | Release
-    | Wake
-    | Finish
-)
+    def serve(self, ask: int, path: bytes) -> None:
+        """Have the house answer `path` itself; `Answered` follows."""
+
+    def send_up(self, data: bytes) -> None:
+        """Send `data`, which is not empty, on the held upstream connection."""
+
+    def head_down(self, status: int, data: bytes) -> None:
+        """Send the client a response head, interim or final, or a whole answer of our own."""
+
+    def send_down(self, data: bytes) -> None:
+        """Send the client `data`, which is not empty: after the final head, or in a tunnel."""
+
+    def all_taken(self) -> bool:
+        """Send what was to be sent; whether the client has taken all of it, to the kernel at least.
+
+        Else `DownstreamTaken` follows when it has.
+        """
+
+    def shut_up(self) -> None:
+        """Tell the upstream of a tunnel that no more will come (FIN)."""
+
+    def shut_down(self) -> None:
+        """Tell the client of a tunnel that no more will come (FIN)."""
+
+    def pause_down(self) -> None:
+        """Stop reading from the client."""
+
+    def resume_down(self) -> None:
+        """Read from the client again."""
+
+    def pause_up(self) -> None:
+        """Stop reading from the upstream."""
+
+    def resume_up(self) -> None:
+        """Read from the upstream again."""
+
+    def begin_tunnel(self) -> None:
+        """From here on both connections carry bytes that are not HTTP.
+
+        Bytes behind the heads are told as `TunnelData`, and then a FIN of the client that was told
+        before is told again: the tunnel must hear of it.
+        """
+
+    def release(self, *, reusable: bool) -> None:
+        """Give the upstream connection back, or abandon its opening: it is heard no more."""
+
+    def wake(self, ticket: Ticket) -> None:
+        """Tell the exchange that waits with `ticket` that a slot is free (`SlotFreed`)."""
+
+    def finish(self, outcome: Outcome, fate: Fate) -> None:
+        """The exchange is over: the last that is asked, exactly once."""

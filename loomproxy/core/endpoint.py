@@ -64,6 +64,14 @@ class EjectionPolicy(msgspec.Struct, frozen=True):
     time_max_s: float = 60.0
 
 
+class KeepaliveSpec(msgspec.Struct, frozen=True):
+    """Idle upstream connections held for reuse, per endpoint and worker."""
+
+    idle_max: int = 64  # 0: none are held
+    idle_timeout_s: float = 4.0  # below node.js's 5 s, the shortest common one, or we race it
+    requests_max: int = 10_000  # on one connection
+
+
 class Endpoint:
     """The state of one endpoint in one worker; it outlives the configuration that named it.
 
@@ -81,6 +89,7 @@ class Endpoint:
         "failures",
         "healthy",
         "in_flight",
+        "keepalive",
         "name",
         "policy",
         "probes_alike",
@@ -90,6 +99,7 @@ class Endpoint:
     def __init__(self, spec: EndpointSpec, policy: EjectionPolicy) -> None:
         self.spec = spec
         self.policy = policy
+        self.keepalive: KeepaliveSpec | None = None  # the pool's; None: no pool has it any more
         self.name = str(spec.address)  # as in the configuration, logs and metrics
         self.authority = spec.address.authority  # for the Host field
         self.in_flight = 0  # slots taken: attempts begun and not finished
@@ -126,7 +136,7 @@ class Endpoint:
         if now - self.ejected_until > policy.time_max_s:
             self.ejections = 0
         time_s = policy.time_s * 2.0 ** min(self.ejections, DOUBLINGS_MAX)
-        self.ejected_until = Instant(now + min(time_s, policy.time_max_s))
+        self.ejected_until = now + min(time_s, policy.time_max_s)
         self.ejections += 1
         self.failures = policy.failures - 1  # On probation: the next failure is enough.
 

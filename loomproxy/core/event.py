@@ -1,14 +1,21 @@
 """Everything that can happen to an exchange.
 
 The heads of `message` are events too: `RequestHead` opens an exchange, `ResponseHead` (interim or
-final) answers it. An answer to a question carries the number of that question (`ask`), so that a
-late answer to an abandoned question is dropped by number.
+final) answers it, with `ResponsePart`s or as a `Response` that arrived whole. An answer to a
+question carries the number of that question (`ask`), so that a late answer to an abandoned question
+is dropped by number.
 """
 
 import msgspec
 
 from loomproxy.core.fault import Fault
-from loomproxy.core.message import RequestHead, RequestPart, ResponseHead, ResponsePart
+from loomproxy.core.message import (
+    RequestHead,
+    RequestPart,
+    Response,
+    ResponseHead,
+    ResponsePart,
+)
 
 
 class RequestBroken(msgspec.Struct, frozen=True, gc=False):
@@ -24,10 +31,9 @@ class SlotFreed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
-    """The connection asked for is there."""
+    """The new connection that was asked for is there."""
 
     ask: int
-    reused: bool  # it has carried an exchange before, so its peer may be about to close it
 
 
 class OpenFailed(msgspec.Struct, frozen=True, gc=False):
@@ -103,6 +109,7 @@ Event = (
     | RequestBroken
     | ResponseHead
     | ResponsePart
+    | Response
     | SlotFreed
     | Opened
     | OpenFailed

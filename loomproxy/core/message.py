@@ -27,6 +27,36 @@ class Framing(enum.Enum):
     TUNNEL = "tunnel"  # not HTTP any more: after 101
 
 
+# Bound once: reading a member through its class costs as much as a call.
+NONE: Final = Framing.NONE
+LENGTH: Final = Framing.LENGTH
+CHUNKED: Final = Framing.CHUNKED
+CLOSE: Final = Framing.CLOSE
+TUNNEL: Final = Framing.TUNNEL
+
+
+class Memo:
+    """What became of a block when it passed last: no part of the message, and no two differ.
+
+    Heads of one connection often have the same block. Whoever makes something of a block may keep
+    it here, one thing for each purpose, with all that it depended on; hygiene does.
+    """
+
+    __slots__ = ("passed", "passed_for", "said_id", "said_id_for")
+
+    def __init__(self) -> None:
+        self.said_id: bytes | None = None
+        self.said_id_for: object = None
+        self.passed: list[bytes] = []
+        self.passed_for: tuple[object, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """It says nothing of a head."""
+        return isinstance(other, Memo)
+
+    __hash__ = None  # type: ignore[assignment] # nobody looks for one
+
+
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
     """A request line and its fields, already found to be valid and unambiguous."""
 
@@ -44,11 +74,13 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     upgrade: bytes  # the Upgrade field in lower case when Connection names it; else b""
     nominated: tuple[bytes, ...]  # lower-case field names that Connection lists; hop-by-hop all
     block: bytes  # every field, Host included, canonical
+    memo: Memo = msgspec.field(default_factory=Memo)  # of the block
+    for_us: bool = False  # Max-Forwards was 0: it goes no further (RFC 9110 §7.6.2)
 
     @property
     def has_body(self) -> bool:
         """Whether parts follow this head."""
-        return self.framing is not Framing.NONE
+        return self.framing is not NONE
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +95,7 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     upgrade: bytes  # lower case; meaningful with status 101
     nominated: tuple[bytes, ...]
     block: bytes
+    memo: Memo = msgspec.field(default_factory=Memo)  # of the block
 
     @property
     def is_interim(self) -> bool:
@@ -72,7 +105,7 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     @property
     def has_body(self) -> bool:
         """Whether parts follow this head."""
-        return self.framing is not Framing.NONE
+        return self.framing is not NONE
 
 
 class RequestPart(msgspec.Struct, frozen=True, gc=False):
@@ -91,22 +124,30 @@ class ResponsePart(msgspec.Struct, frozen=True, gc=False):
     trailers: bytes = b""
 
 
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """A final response with a body of known length, of which everything has arrived."""
+
+    head: ResponseHead
+    data: bytes  # the whole body, not empty
+
+
 SWITCHING_PROTOCOLS: Final = 101
 OK: Final = 200
 
-_FIELD = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
+_FIELD: Final = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
+"""Each byte is looked at once: a head may hold 64 KiB of spaces, chosen by anybody."""
 
 
 def fields(block: bytes) -> list[tuple[bytes, bytes]]:
     """All (lower-case name, value) pairs of a canonical block, in order."""
-    return [(name.lower(), value) for name, value in _FIELD.findall(block)]
+    return [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(block)]
 
 
 def field(block: bytes, name: bytes) -> bytes | None:
     """The first value of field `name` (given in lower case), or None."""
     for have, value in _FIELD.findall(block):
         if have.lower() == name:
-            return bytes(value)
+            return bytes(value.rstrip(b" \t"))
     return None
 
 

@@ -31,7 +31,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from loomproxy.core.endpoint import EjectionPolicy, Endpoint, EndpointSpec
+from loomproxy.core.endpoint import EjectionPolicy, Endpoint, EndpointSpec, KeepaliveSpec
 from loomproxy.core.retry import RetryBudget
 from loomproxy.core.units import Instant
 
@@ -41,14 +41,6 @@ class Balance(enum.Enum):
 
     ROUND_ROBIN = "round_robin"
     LEAST_IN_FLIGHT = "least_in_flight"
-
-
-class KeepaliveSpec(msgspec.Struct, frozen=True):
-    """Idle upstream connections held for reuse, per endpoint and worker."""
-
-    idle_max: int = 64  # 0: none are held
-    idle_timeout_s: float = 4.0  # below node.js's 5 s, the shortest common one, or we race it
-    requests_max: int = 10_000  # on one connection
 
 
 class ProbeSpec(msgspec.Struct, frozen=True):
@@ -128,23 +120,31 @@ class Pool:
         given back exactly once.
         """
         in_flight_max = self._in_flight_max
-        free = [
-            endpoint
-            for endpoint in self._enabled
-            if endpoint.healthy
-            and endpoint.ejected_until <= now
-            and endpoint.in_flight < in_flight_max
-        ]
-        if not free:
-            free = self._free_in_panic(now)
-        if tried:
-            free = [endpoint for endpoint in free if endpoint not in tried] or free
-        if not free:
-            return None
-        chosen = _richest(_least_busy(free) if self._least else free)
+        free: list[Endpoint] = []
+        for endpoint in self._enabled:
+            if (
+                endpoint.healthy
+                and endpoint.ejected_until <= now
+                and endpoint.in_flight < in_flight_max
+            ):
+                free.append(endpoint)  # noqa: PERF401 - a comprehension is a call, and most are short
+        if tried or not free:
+            free = self._free_at_last(free, tried, now)
+            if not free:
+                return None
+        chosen = free[0]
+        if len(free) > 1:
+            chosen = _richest(_least_busy(free) if self._least else free)
         chosen.in_flight += 1
         chosen.attempts += 1
         return chosen
+
+    def _free_at_last(
+        self, free: list[Endpoint], tried: Collection[Endpoint], now: Instant
+    ) -> list[Endpoint]:
+        """Those of `free`, or in a panic of all, that were not tried; else those that were."""
+        free = free or self._free_in_panic(now)
+        return [endpoint for endpoint in free if endpoint not in tried] or free
 
     def _free_in_panic(self, now: Instant) -> list[Endpoint]:
         if any(endpoint.available(now) for endpoint in self._enabled):
@@ -228,14 +228,6 @@ class Pool:
                 return ticket
         return None
 
-    def note_request(self, now: Instant) -> None:
-        """Count a request towards the retry budget."""
-        self.budget.note_request(now)
-
-    def may_retry(self, now: Instant) -> bool:
-        """Whether the retry budget affords one more retry. True has spent it: go again."""
-        return self.budget.may_retry(now)
-
 
 def _carried_over(spec: PoolSpec, previous: Pool | None) -> tuple[Endpoint, ...]:
     """The endpoints of `spec`: those of `previous` where the address is the same, else new ones."""
@@ -246,6 +238,7 @@ def _carried_over(spec: PoolSpec, previous: Pool | None) -> tuple[Endpoint, ...]
         endpoint = known.setdefault(wanted.address, Endpoint(wanted, spec.ejection))
         endpoint.spec = wanted
         endpoint.policy = spec.ejection
+        endpoint.keepalive = spec.keepalive
         if not weights_kept:
             endpoint.credit = 0  # Earned by other weights: it could buy hundreds of turns now.
         if spec.probe is None:
@@ -261,8 +254,6 @@ def _weights(spec: PoolSpec) -> list[tuple[str, int]]:
 def _richest(candidates: list[Endpoint]) -> Endpoint:
     """The smooth weighted round robin of nginx: everybody earns, the richest is taken and pays."""
     chosen = candidates[0]
-    if len(candidates) == 1:
-        return chosen  # It would pay just what it earns.
     total = 0
     for candidate in candidates:
         weight = candidate.spec.weight

@@ -1,15 +1,27 @@
 """Moments, durations and sizes: what they are and how people write them.
 
 A moment (`Instant`) ends in `_at`, a duration in `_s`, a size in `_bytes`. Durations are plain
-floats of seconds, because arithmetic on a NewType yields a float anyway; moments are kept apart
-from them by type.
+floats of seconds; moments are kept apart from them by type.
 """
 
 import re
-from typing import Final, NewType
+from typing import TYPE_CHECKING, Final
 
-Instant = NewType("Instant", float)
-"""A moment on a monotonic clock, in seconds. Only differences mean anything."""
+if TYPE_CHECKING:
+
+    class Instant(float):
+        """A moment on a monotonic clock, in seconds. Only differences mean anything."""
+
+        def __add__(self, seconds: float, /) -> "Instant":
+            """So much later."""
+
+else:
+    # To the type checker a kind of its own, at run time a float: a call for each moment would cost
+    # as much as reading the clock.
+    Instant = float
+
+NO_MOMENT: Final = Instant(0.0)
+"""Where a moment has not come yet."""
 
 NEVER: Final = Instant(float("inf"))
 """Later than every moment: the deadline of what has none."""

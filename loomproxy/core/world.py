@@ -30,7 +30,10 @@ class World:
         self.pools = {name: Pool(spec, before.get(name)) for name, spec in snapshot.pools.items()}
         self.snapshot = snapshot
         kept = {id(endpoint) for endpoint in _endpoints(self.pools.values())}
-        return [endpoint for endpoint in _endpoints(before.values()) if id(endpoint) not in kept]
+        left = [endpoint for endpoint in _endpoints(before.values()) if id(endpoint) not in kept]
+        for endpoint in left:
+            endpoint.keepalive = None
+        return left
 
 
 def _endpoints(pools: Iterable[Pool]) -> list[Endpoint]:

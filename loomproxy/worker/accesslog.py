@@ -57,10 +57,10 @@ class AccessLog:
             self.lost += 1
             return
         line = self._line(outcome)
+        if not self._lines:
+            self._wanted.set()
         self._lines.append(line)
         self._bytes += len(line)
-        if len(self._lines) == 1:
-            self._wanted.set()
 
     def reopen(self) -> None:
         """The file was renamed: go on in a new one."""

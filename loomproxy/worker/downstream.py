@@ -80,6 +80,7 @@ class Downstream(asyncio.Protocol):
     __slots__ = (
         "_at",
         "_driver",
+        "_head_begun",
         "_held_back",
         "_lingered_bytes",
         "_lingering",
@@ -110,6 +111,7 @@ class Downstream(asyncio.Protocol):
         self._pumping = False
         self._reading_paused = False  # the exchange wants it so
         self._held_back = False  # the client sent too far ahead
+        self._head_begun = False  # part of a head is there, and its time runs
         self._lingering = False
         self._lingered_bytes = 0
         self._untaken_bytes = 0  # while full: when it was looked at last
@@ -122,27 +124,29 @@ class Downstream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
         self.peer = self._at.peer_of(self._transport)
         self._at.opened(self, self._driver)
-        self.set_deadline(Instant(self._services.now() + self._at.listener.head_timeout_s))
+        self.set_deadline(self._services.now() + self._at.listener.head_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        if self._lingering:
-            self._swallow(len(data))
-            return
         driver = self._driver
+        if driver.exchange is not None:
+            self._read_on(driver, data)
+        elif self._lingering:
+            self._swallow(len(data))
+        else:
+            self.wire.receive(data)
+            self._pump()
+            if self._driver.exchange is None and not self._head_begun:
+                self._await_head()
+
+    def _read_on(self, driver: Driver, data: bytes) -> None:
+        """Something comes while an exchange is going on."""
         if driver.tunnel:
             driver.tunnel_data(data, from_downstream=True)
             return
-        fresh = driver.exchange is None and self.wire.idle
         self.wire.receive(data)
-        if driver.exchange is None:
-            self._pump()
-        else:
-            driver.read_downstream()
-        if driver.exchange is None:
-            if fresh:
-                self._await_head()
-        elif self._is_ahead():
+        driver.read_downstream()
+        if self._is_ahead():
             self._hold_back(on=True)
 
     def eof_received(self) -> bool:
@@ -236,21 +240,22 @@ class Downstream(asyncio.Protocol):
         if driver.exchange is not None:
             driver.tell(DownstreamTaking() if taking else DeadlineExpired())
         elif taking:
-            self.set_deadline(Instant(self._services.now() + TAKE_S))
+            self.set_deadline(self._services.now() + TAKE_S)
         elif self._lingering or self.wire.idle:
             self._transport.abort()
         else:
             driver.begin(RequestBroken(faults.CLIENT_HEAD_TIMEOUT), may_keep=False)
 
-    def settle(self, fate: Fate) -> None:
+    def settle(self, fate: Fate, now: Instant) -> None:
         """The exchange is over; what becomes of the connection."""
-        if fate is Fate.KEEP:
+        if fate is KEEP:
             self.wire.next_message()
             draining = self._services.world.draining
             wait_s = DRAIN_IDLE_S if draining else self._at.listener.idle_timeout_s
-            self.set_deadline(Instant(self._services.now() + wait_s))
-            self._pump()
-            self._await_head()
+            self.set_deadline(now + wait_s)
+            if self.wire.buffered or self._held_back:
+                self._pump()
+                self._await_head()
         elif fate is Fate.CLOSE:
             self._close()
         else:
@@ -285,7 +290,7 @@ class Downstream(asyncio.Protocol):
     def hurry(self) -> None:
         """The worker drains: if idle, stay a moment for the request that may be on its way."""
         if self.idle and not self._lingering:
-            self.set_deadline(Instant(self._services.now() + DRAIN_IDLE_S))
+            self.set_deadline(self._services.now() + DRAIN_IDLE_S)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -311,7 +316,8 @@ class Downstream(asyncio.Protocol):
             begun += 1
             self._begin(thing)
         self._pumping = False
-        self._hold_back(on=later or self._is_ahead())
+        if later or self._held_back or self.wire.buffered:
+            self._hold_back(on=later or self._is_ahead())
 
     def _is_ahead(self) -> bool:
         """Whether the client has sent too much behind the request that is being carried out."""
@@ -322,6 +328,7 @@ class Downstream(asyncio.Protocol):
         )
 
     def _begin(self, thing: RequestHead | RequestPart | Refusal) -> None:
+        self._head_begun = False
         if isinstance(thing, RequestHead):
             self._requests += 1
             may_keep = self._requests < self._at.listener.keepalive_requests_max
@@ -335,7 +342,8 @@ class Downstream(asyncio.Protocol):
         """If a head has begun, it has its time from now."""
         idle = self._driver.exchange is not None or self.wire.idle
         if not (idle or self._lingering or self._transport.is_closing()):
-            self.set_deadline(Instant(self._services.now() + self._at.listener.head_timeout_s))
+            self._head_begun = True
+            self.set_deadline(self._services.now() + self._at.listener.head_timeout_s)
 
     def _close(self) -> None:
         """Close in order.
@@ -349,13 +357,13 @@ class Downstream(asyncio.Protocol):
             self._transport.close()
             if self._transport.get_write_buffer_size():
                 self._lingering = True
-                self.set_deadline(Instant(self._services.now() + TAKE_S))
+                self.set_deadline(self._services.now() + TAKE_S)
             return
         self._lingering = True
         self.write_eof()
         self.read(paused=False)
         self._hold_back(on=False)
-        self.set_deadline(Instant(self._services.now() + LINGER_S))
+        self.set_deadline(self._services.now() + LINGER_S)
 
     def _swallow(self, size: int) -> None:
         self._lingered_bytes += size
@@ -398,5 +406,6 @@ class Downstream(asyncio.Protocol):
                 self._services.unread.discard(self)
 
 
+KEEP: Final = Fate.KEEP  # Bound once: reading a member through its class costs as much as a call.
 DOWNSTREAM_FULL: Final = DownstreamFull()
 DOWNSTREAM_TAKEN: Final = DownstreamTaken()

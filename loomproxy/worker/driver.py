@@ -1,24 +1,26 @@
-"""Performs what exchanges ask for, and tells them what happened.
+"""The hands of exchanges: does what they ask for, and tells them what happened.
 
 A driver belongs to one downstream connection and lives as long; its exchanges come one after the
-other. What happens while commands are being performed (a write that fills a buffer, an idle
-connection that is there at once) is put into the inbox and told after them, so that an exchange is
-never asked while it is answering. What is sent in one turn leaves in one write for each side.
+other. What happens while an exchange handles an event (a write that fills a buffer, a slot that
+somebody woken gave back) is put into the inbox and told after it, so that an exchange is never told
+anything while it is asking. What is sent in one turn leaves in one write for each side.
 """
 
 import asyncio
 import errno
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
-from loomproxy.core import command as c
 from loomproxy.core import event as e
 from loomproxy.core import fault as faults
+from loomproxy.core.command import Fate
 from loomproxy.core.endpoint import Endpoint
-from loomproxy.core.exchange import Exchange, Phase
+from loomproxy.core.exchange import Exchange
 from loomproxy.core.http1.wire import Refusal
-from loomproxy.core.message import RequestHead
+from loomproxy.core.message import NONE, RequestHead
+from loomproxy.core.outcome import Outcome
 from loomproxy.core.pool import Ticket
+from loomproxy.core.units import NEVER, Instant
 from loomproxy.log import Traceback, log
 from loomproxy.worker.ports import Client
 from loomproxy.worker.services import Services
@@ -37,12 +39,14 @@ class Driver:
         "_down_waits",
         "_downstream",
         "_inbox",
+        "_now",
         "_opening",
         "_services",
         "_settled",
         "_up_out",
         "_up_waits",
         "_upstream",
+        "_woken",
         "exchange",
         "request_read",
         "tunnel",
@@ -58,42 +62,49 @@ class Driver:
         self._opening: asyncio.Task[None] | None = None
         self._inbox: deque[e.Event] = deque()
         self._busy = False
+        self._now: Instant = NEVER  # when the present turn began
         self._down_out: list[bytes] = []
         self._up_out: list[bytes] = []
         self._down_waits = False  # a wire was given bytes and not read to their end yet
         self._up_waits = False
-        self._settled: c.Fate | None = None
+        self._woken: list[Ticket] = []  # others, to be told of a free slot in this turn
+        self._settled: Fate | None = None
 
     # --- what happens -----------------------------------------------------------------------------
 
-    def begin(self, event: "RequestHead | e.RequestBroken", *, may_keep: bool) -> None:
+    def begin(self, event: RequestHead | e.RequestBroken, *, may_keep: bool) -> None:
         """A request came, or what should have been one."""
         services = self._services
         services.in_flight += 1
-        self.exchange = exchange = Exchange(
-            services.world, self._downstream.peer, fresh_id=services.fresh_id(), may_keep=may_keep
+        self.exchange = Exchange(
+            services.world,
+            self._downstream.peer,
+            self,
+            fresh_id=services.fresh_id(),
+            may_keep=may_keep,
         )
-        exchange.owner = self
-        self._down_waits = True  # Some of the body may have come with the head.
-        self.tell(event)
+        # Some of a body may have come with its head.
+        self._down_waits = type(event) is RequestHead and event.framing is not NONE
+        self._work(event)
 
     def tell(self, event: e.Event) -> None:
         """Let the exchange know, and do what it asks for."""
-        self._inbox.append(event)
-        if not self._busy:
-            self._work()
+        if self._busy:
+            self._inbox.append(event)
+        else:
+            self._work(event)
 
     def read_downstream(self) -> None:
         """The client's wire has something to read: the rest of the request."""
         self._down_waits = True
         if not self._busy:
-            self._work()
+            self._work(None)
 
     def read_upstream(self) -> None:
         """The upstream's wire has something to read: the answer."""
         self._up_waits = True
         if not self._busy:
-            self._work()
+            self._work(None)
 
     def upstream_lost(self, *, broken: bool) -> None:
         """The upstream connection is gone; `broken`: it was not closed in order."""
@@ -129,10 +140,11 @@ class Driver:
 
     # --- one turn ---------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, event: e.Event | None) -> None:
+        """One turn that begins with `event`, or with what the wires have."""
         self._busy = True
         try:
-            self._turn()
+            self._turn(event)
         except Exception as error:  # noqa: BLE001 - a bug of ours shall cost one client only
             # Its connection is closed, and nothing else.
             log("internal error in an exchange", level="error", traceback=Traceback(error))
@@ -142,46 +154,46 @@ class Driver:
         settled = self._settled
         if settled is not None:
             self._settled = None
-            self._downstream.settle(settled)
+            self._downstream.settle(settled, self._now)
+        elif self.exchange is not None:
+            self._downstream.set_deadline(self.exchange.deadline_at)
 
-    def _turn(self) -> None:
-        now = self._services.now()
+    def _turn(self, event: e.Event | None) -> None:
+        """Tell the exchange all there is to tell, then send what it says; until nothing is left."""
+        self._now = now = self._services.now()
         inbox = self._inbox
         while True:
-            event = inbox.popleft() if inbox else self._read()
-            exchange = self.exchange
-            if event is not None:
-                if exchange is not None:  # Else it is over, and this came late.
-                    for command in exchange.handle(event, now):
-                        PERFORM[type(command)](self, command)
-                continue
-            self._flush()
-            if exchange is not None and exchange.phase is Phase.LAST and not self._downstream.full:
-                inbox.append(DOWNSTREAM_TAKEN)
-            if not inbox:
-                return
+            if event is not None and self.exchange is not None:  # Else it is over; this came late.
+                self.exchange.handle(event, now)
+            if inbox:
+                event = inbox.popleft()
+            elif self._up_waits:
+                event = self._read_up()
+            elif self._down_waits:
+                event = self._read_down()
+            else:
+                event = None
+                self._flush()
+                if self._woken:
+                    self._wake_others()
+                if not inbox:
+                    return
 
-    def _read(self) -> e.Event | None:
-        """What the wires have next; None when both have been read as far as they go."""
-        if self.exchange is None or self.tunnel:
-            return None
-        if self._up_waits:
-            event = self._read_up()
-            if event is not None:
-                return event
-        if self._down_waits:
-            event = self._downstream.read_part()
-            if event is not None:
-                return event
+    def _read_down(self) -> e.Event | None:
+        """What the client's wire has next; None when it was read as far as it goes."""
+        thing = self._downstream.read_part()
+        if thing is None:
             self._down_waits = False
-        return None
+        return thing
 
     def _read_up(self) -> e.Event | None:
+        """What the upstream's wire has next; None when it was read as far as it goes."""
         upstream = self._upstream
-        thing = upstream.wire.poll() if upstream is not None else None
-        if upstream is None or thing is None:
+        assert upstream is not None, "nobody is held who could say anything"
+        wire = upstream.wire
+        thing = wire.poll()
+        if thing is None or wire.exhausted:
             self._up_waits = False
-            return None
         if isinstance(thing, Refusal):
             log("upstream refused", endpoint=upstream.endpoint.name, detail=thing.detail)
             return e.UpstreamGone(thing.fault)
@@ -189,47 +201,51 @@ class Driver:
 
     def _flush(self) -> None:
         """Write what this turn sends: one write for each side."""
-        if self._up_out:
+        out = self._up_out
+        if out:
             upstream = self._upstream
             if upstream is not None:
-                upstream.transport.write(b"".join(self._up_out))
-            self._up_out.clear()
-        if self._down_out:
-            self._downstream.write(b"".join(self._down_out))
-            self._down_out.clear()
+                upstream.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+        out = self._down_out
+        if out:
+            self._downstream.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    def _wake_others(self) -> None:
+        """Tell who waits for the slots that this exchange gave back."""
+        woken, self._woken = self._woken, []
+        for ticket in woken:
+            wake(ticket)
 
     def _give_up(self) -> None:
         """Our own bug: leave nothing held, and let the client see that its answer is cut."""
         self._inbox.clear()
         self._down_out.clear()
-        self.tunnel = False
-        self._settled = c.Fate.ABORT
+        self.tunnel = self._down_waits = False
+        self._settled = Fate.ABORT
         exchange, self.exchange = self.exchange, None
-        self.perform_release(c.Release(reusable=False))
-        if exchange is None:
-            return
-        now = self._services.now()
-        exchange.out = []
-        exchange.blame(faults.INTERNAL_ERROR, now)
-        exchange.let_go()
-        exchange.outcome.begun_at = exchange.outcome.begun_at or now
-        exchange.outcome.ended_at = now
-        self._services.record(exchange.outcome)
-        for command in exchange.out:
-            if type(command) is c.Wake:  # Who waits for the slot shall not pay for our bug.
-                self.perform_wake(command)
+        self.release(reusable=False)
+        if exchange is not None:
+            now = self._services.now()
+            exchange.blame(faults.INTERNAL_ERROR, now)
+            exchange.let_go()
+            exchange.outcome.begun_at = exchange.outcome.begun_at or now
+            exchange.outcome.ended_at = now
+            self._services.record(exchange.outcome)
+        self._wake_others()  # Who waits for the slot shall not pay for our bug.
 
-    # --- what is asked for ------------------------------------------------------------------------
+    # --- what is asked for (core.command.Hands) ---------------------------------------------------
 
-    def perform_open(self, command: c.Open) -> None:
+    def open(self, ask: int, endpoint: Endpoint, *, fresh: bool) -> bool:
         """Take an idle connection, or open one."""
-        if not command.fresh:
-            upstream = self._services.keepalive.take(command.endpoint)
+        if not fresh:
+            upstream = self._services.keepalive.take(endpoint)
             if upstream is not None:
                 self._hold(upstream)
-                self._inbox.append(e.Opened(command.ask, reused=True))
-                return
-        self._opening = self._services.spawn(self._connect(command.ask, command.endpoint))
+                return True
+        self._opening = self._services.spawn(self._connect(ask, endpoint))
+        return False
 
     async def _connect(self, ask: int, endpoint: Endpoint) -> None:
         upstream = Upstream(
@@ -255,16 +271,15 @@ class Driver:
             raise
         self._opening = None
         self._hold(upstream)
-        self.tell(e.Opened(ask, reused=False))
+        self.tell(e.Opened(ask))
 
     def _hold(self, upstream: Upstream) -> None:
         assert self._upstream is None, "two upstreams held"
         assert self.exchange is not None, "an upstream for nobody"
         self._upstream = upstream
-        upstream.hold(self)
-        upstream.wire.expect(self.exchange.request.method)
+        upstream.hold(self, self.exchange.request.method)
 
-    def perform_release(self, command: c.Release) -> None:
+    def release(self, *, reusable: bool) -> None:
         """Give the upstream connection back, or abandon its opening."""
         if self._opening is not None:
             self._opening.cancel()
@@ -272,74 +287,84 @@ class Driver:
         upstream, self._upstream = self._upstream, None
         if upstream is None:
             return
-        if not command.reusable:
+        self._up_waits = False
+        if not reusable:
             self._up_out.clear()
             upstream.close()
             return
         assert not self._up_out, "an upstream is given back that has not been sent its request"
         upstream.driver = None
-        upstream.read(paused=False)
+        if upstream.paused:
+            upstream.read(paused=False)
         if not self._keep(upstream):
             upstream.close()
 
     def _keep(self, upstream: Upstream) -> bool:
         """Hold `upstream` for reuse, if nothing speaks against it."""
-        services = self._services
-        pool = services.world.pools.get(self.exchange.outcome.pool) if self.exchange else None
+        spec = upstream.endpoint.keepalive
         return (
-            pool is not None
+            spec is not None
             and upstream.wire.clean
             and not upstream.transport.is_closing()
-            and upstream.endpoint in pool.members
-            and services.keepalive.put(upstream, pool.spec.keepalive, self._services.now())
+            and self._services.keepalive.put(upstream, spec, self._now)
         )
 
-    def perform_serve(self, command: c.Serve) -> None:
+    def serve(self, ask: int, path: bytes) -> None:
         """Have the node answer."""
-        self._services.serve(self, command.ask, command.path)
+        self._services.serve(self, ask, path)
 
-    def perform_send_up(self, command: c.SendUp) -> None:
+    def send_up(self, data: bytes) -> None:
         """Bytes for the upstream, at the end of the turn."""
-        self._up_out.append(command.data)
+        self._up_out.append(data)
 
-    def perform_send_down(self, command: "c.SendDown | c.HeadDown") -> None:
+    def head_down(self, _status: int, data: bytes) -> None:
         """Bytes for the client, at the end of the turn."""
-        self._down_out.append(command.data)
+        self._down_out.append(data)
 
-    def perform_shut_up(self, _command: c.ShutUp) -> None:
+    def send_down(self, data: bytes) -> None:
+        """Bytes for the client, at the end of the turn."""
+        self._down_out.append(data)
+
+    def all_taken(self) -> bool:
+        """Write; a client that does not take it all says so from within."""
+        self._flush()
+        return not self._downstream.full
+
+    def shut_up(self) -> None:
         """FIN to the upstream."""
         self._flush()
         if self._upstream is not None and not self._upstream.transport.is_closing():
             self._upstream.transport.write_eof()
 
-    def perform_shut_down(self, _command: c.ShutDown) -> None:
+    def shut_down(self) -> None:
         """FIN to the client."""
         self._flush()
         self._downstream.write_eof()
 
-    def perform_pause_down(self, _command: c.PauseDown) -> None:
+    def pause_down(self) -> None:
         """Read no more from the client."""
         self._downstream.read(paused=True)
 
-    def perform_resume_down(self, _command: c.ResumeDown) -> None:
+    def resume_down(self) -> None:
         """Read from the client again."""
         self._downstream.read(paused=False)
 
-    def perform_pause_up(self, _command: c.PauseUp) -> None:
+    def pause_up(self) -> None:
         """Read no more from the upstream."""
         if self._upstream is not None:
             self._upstream.read(paused=True)
 
-    def perform_resume_up(self, _command: c.ResumeUp) -> None:
+    def resume_up(self) -> None:
         """Read from the upstream again."""
         if self._upstream is not None:
             self._upstream.read(paused=False)
 
-    def perform_begin_tunnel(self, _command: c.BeginTunnel) -> None:
+    def begin_tunnel(self) -> None:
         """From here on both connections carry bytes; some may have come already."""
         upstream = self._upstream
         assert upstream is not None, "a tunnel to nobody"
         self.tunnel = upstream.tunnel = True
+        self._up_waits = self._down_waits = False
         for data, from_downstream in (
             (upstream.wire.take_rest(), False),
             (self._downstream.take_rest(), True),
@@ -349,54 +374,30 @@ class Driver:
         if self._downstream.ended:  # It said so while this was HTTP; the upstream shall know.
             self._inbox.append(e.HalfClosed(from_downstream=True))
 
-    def perform_set_deadline(self, command: c.SetDeadline) -> None:
-        """One deadline at a time."""
-        self._downstream.set_deadline(command.at)
+    def wake(self, ticket: Ticket) -> None:
+        """Tell who waits for a slot, when this exchange has done with its event."""
+        self._woken.append(ticket)
 
-    def perform_wake(self, command: c.Wake) -> None:
-        """Tell who waits for a slot."""
-        wake(command.ticket)
-
-    def perform_finish(self, command: c.Finish) -> None:
+    def finish(self, outcome: Outcome, fate: Fate) -> None:
         """The exchange is over; what becomes of the connection follows this turn."""
-        self._flush()  # Also before an abort: what the client has by then is not less true.
+        if self._down_out:  # Also before an abort: what the client has by then is not less true.
+            self._flush()
         assert self.exchange is not None
         self.request_read = self.exchange.client_body_ended
         self.exchange = None
-        self.tunnel = False
-        self._services.record(command.outcome)
-        self._settled = command.fate
+        self.tunnel = self._down_waits = False
+        self._services.record(outcome)
+        self._settled = fate
 
 
 def wake(ticket: Ticket) -> None:
     """Tell the exchange that waits with `ticket` that a slot is free."""
     exchange = ticket.owner
     assert isinstance(exchange, Exchange)
-    assert isinstance(exchange.owner, Driver)
-    assert exchange.owner.exchange is exchange, "an exchange left the queue without its ticket"
-    exchange.owner.tell(e.SlotFreed(ticket.ask))
+    assert isinstance(exchange.hands, Driver)
+    assert exchange.hands.exchange is exchange, "an exchange left the queue without its ticket"
+    exchange.hands.tell(e.SlotFreed(ticket.ask))
 
 
-PERFORM: Final[dict[type, Any]] = {
-    c.Open: Driver.perform_open,
-    c.Serve: Driver.perform_serve,
-    c.SendUp: Driver.perform_send_up,
-    c.HeadDown: Driver.perform_send_down,
-    c.SendDown: Driver.perform_send_down,
-    c.ShutUp: Driver.perform_shut_up,
-    c.ShutDown: Driver.perform_shut_down,
-    c.PauseDown: Driver.perform_pause_down,
-    c.ResumeDown: Driver.perform_resume_down,
-    c.PauseUp: Driver.perform_pause_up,
-    c.ResumeUp: Driver.perform_resume_up,
-    c.BeginTunnel: Driver.perform_begin_tunnel,
-    c.SetDeadline: Driver.perform_set_deadline,
-    c.Release: Driver.perform_release,
-    c.Wake: Driver.perform_wake,
-    c.Finish: Driver.perform_finish,
-}
-"""How each command is performed."""
-
-DOWNSTREAM_TAKEN: Final = e.DownstreamTaken()
 UPSTREAM_FULL: Final = e.UpstreamFull()
 UPSTREAM_TAKEN: Final = e.UpstreamTaken()

@@ -7,8 +7,7 @@ old and leave. An idle connection that says anything, or ends, is thrown away wh
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from loomproxy.core.endpoint import Endpoint
-from loomproxy.core.pool import KeepaliveSpec
+from loomproxy.core.endpoint import Endpoint, KeepaliveSpec
 from loomproxy.core.units import Instant
 from loomproxy.core.wheel import Wheel
 from loomproxy.worker.ports import Idle, Waiting
@@ -34,7 +33,7 @@ class Keepalive(Generic[Kept]):
         if len(stack) >= spec.idle_max or upstream.exchanges >= spec.requests_max:
             return False
         stack.append(upstream)
-        upstream.deadline_at = Instant(now + spec.idle_timeout_s)
+        upstream.deadline_at = now + spec.idle_timeout_s
         self._wheel.schedule(upstream)
         return True
 

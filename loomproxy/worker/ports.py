@@ -114,7 +114,7 @@ class Client(Protocol):
     def set_deadline(self, at: Instant) -> None:
         """Have `DeadlineExpired` told at `at`."""
 
-    def settle(self, fate: Fate) -> None:
+    def settle(self, fate: Fate, now: Instant) -> None:
         """The exchange is over."""
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from loomproxy.core.endpoint import Address, Endpoint
 from loomproxy.core.http1.wire import Limits, Refusal, ResponseWire
-from loomproxy.core.message import ResponseHead
+from loomproxy.core.message import Response, ResponseHead
 from loomproxy.core.pool import ProbeSpec
 from loomproxy.core.world import World
 from loomproxy.log import log
@@ -86,6 +86,8 @@ async def _ask(address: Address, host: bytes, path: bytes) -> int:
         wire.expect(b"GET")
         while True:
             thing = wire.poll()
+            if isinstance(thing, Response):
+                return thing.head.status
             if isinstance(thing, ResponseHead) and not thing.is_interim:
                 return thing.status
             if isinstance(thing, Refusal):

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import secrets
 import select
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, cast
 
 from loomproxy.core.exchange import Exchange
 from loomproxy.core.outcome import Outcome
@@ -43,13 +43,13 @@ class Services:
         self.tally = Tally()
         self.loop = asyncio.get_running_loop()
         self._group = group
-        self._clock = clock
+        # The moment, on the clock of every deadline.
+        self.now = cast("Callable[[], Instant]", clock)
         self._access_log = access_log
         self._ask_node = ask_node
         self._asked: dict[int, tuple[Teller, Exchange, int]] = {}
         self._asks = itertools.count(1)
-        self._id_prefix = secrets.token_hex(8).encode()
-        self._ids = itertools.count(1)
+        self._ids = _ids()
         self.tellers: set[Teller] = set()  # one for each connection from downstream
         self.empty = asyncio.Event()  # there is no connection from downstream
         self.empty.set()
@@ -57,17 +57,13 @@ class Services:
         self.unread: set[Unread] = set()  # of `tellers`, those held back
         self._noticed_at = Instant(0.0)
 
-    def now(self) -> Instant:
-        """The moment, on the clock of every deadline."""
-        return Instant(self._clock())
-
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run `work` beside everything else. Its errors end the worker."""
         return self._group.create_task(work)
 
     def fresh_id(self) -> bytes:
         """A request id that no other has: 16 random hex digits of this worker, then a count."""
-        return b"%s%016x" % (self._id_prefix, next(self._ids))
+        return next(self._ids)
 
     def record(self, outcome: Outcome) -> None:
         """One exchange is over: count it and write it down."""
@@ -131,3 +127,15 @@ class Services:
             self.empty.set()
         for number in [n for n, (asker, *_) in self._asked.items() if asker is teller]:
             del self._asked[number]
+
+
+def _ids() -> Iterator[bytes]:
+    """Request ids: the count is put together from its last two digits and those before them."""
+    prefix = secrets.token_hex(8).encode()
+    for hundreds in itertools.count(1):
+        begin = b"%s%014x" % (prefix, hundreds)
+        for last in _TWO_DIGITS:
+            yield begin + last
+
+
+_TWO_DIGITS: Final = tuple(b"%02x" % number for number in range(256))

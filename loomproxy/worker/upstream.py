@@ -32,11 +32,11 @@ class Upstream(asyncio.Protocol):
 
     __slots__ = (
         "_keepalive",
-        "_paused",
         "deadline_at",
         "driver",
         "endpoint",
         "exchanges",
+        "paused",
         "scheduled_at",
         "transport",
         "tunnel",
@@ -55,7 +55,7 @@ class Upstream(asyncio.Protocol):
         self.deadline_at: Instant = NEVER  # when idle: to be closed then
         self.scheduled_at: Instant = NEVER
         self._keepalive = keepalive
-        self._paused = False
+        self.paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there. What the kernel does not take at once means: full."""
@@ -116,16 +116,17 @@ class Upstream(asyncio.Protocol):
         if self.driver is not None:
             self.driver.upstream_taken()
 
-    def hold(self, driver: Holder) -> None:
-        """An exchange takes the connection."""
+    def hold(self, driver: Holder, method: bytes) -> None:
+        """An exchange takes the connection, for a request with `method`."""
         self.driver = driver
         self.deadline_at = NEVER
         self.exchanges += 1
+        self.wire.expect(method)
 
     def read(self, *, paused: bool) -> None:
         """Stop or go on reading; asking twice does nothing."""
-        if paused is not self._paused and not self.transport.is_closing():
-            self._paused = paused
+        if paused is not self.paused and not self.transport.is_closing():
+            self.paused = paused
             if paused:
                 self.transport.pause_reading()
             else:

@@ -128,6 +128,16 @@ def instead(**more: Any) -> dict[str, Any]:
             "routes[0].rewrite.replacement",
             "does not fit",
         ),
+        (
+            route(rewrite={"regex": "a", "replacement": r"/x\r\nEvil:1"}),
+            "routes[0].rewrite.replacement",
+            r"stands for '\r'",
+        ),
+        (
+            route(rewrite={"regex": "a", "replacement": r"/\043"}),
+            "routes[0].rewrite.replacement",
+            "stands for '#'",
+        ),
     ],
 )
 def test_contradictions(tree: dict[str, Any], path: str, seen: str) -> None:

@@ -10,11 +10,11 @@ import pytest
 from loomproxy.config.compile import ConfigError, compile_snapshot
 from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Dynamic, Static
-from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.message import Framing, RequestHead
-from loomproxy.core.pool import Balance, KeepaliveSpec, PoolSpec, ProbeSpec
+from loomproxy.core.pool import Balance, PoolSpec, ProbeSpec
 from loomproxy.core.route import (
     HOST_OF_ENDPOINT,
     Condition,

@@ -77,6 +77,7 @@ def test_what_is_taken_and_how_it_is_kept(kind: str, text: str, kept: str) -> No
         ("header_template", "{clientip}", r"unknown placeholder \(\{clientip\}\)"),
         ("method", "get", "upper case"),
         ("method", "CONNECT", "never served"),
+        ("method", "TRACE", "never served"),
         ("url_path", "api", "does not begin with /"),
         ("url_path", "/a b", r"encoded: /a%20b"),
         ("url_path", "/ä", r"encoded: /%C3%A4"),

@@ -1,27 +1,19 @@
-"""Every kind of command there is."""
+"""What hands can be asked for; those of the plays can do all of it."""
 
 import inspect
-import typing
 
-import pytest
-
-from loomproxy.core import command as commands
-from loomproxy.core.command import Command, Fate, SetDeadline
-from loomproxy.core.units import Instant
-
-KINDS = frozenset(typing.get_args(Command))
+from loomproxy.core.command import Fate, Hands
+from tests import commands
+from tests.commands import Scribe
 
 
-def test_every_command_of_the_module_is_one_of_the_kinds() -> None:
-    defined = {
-        kind
-        for _, kind in inspect.getmembers(commands, inspect.isclass)
-        if kind.__module__ == commands.__name__
-    }
-    assert defined - {Fate} == KINDS
+def test_the_hands_of_the_plays_can_do_all_that_is_asked() -> None:
+    asked = {name for name, _ in inspect.getmembers(Hands, inspect.isfunction) if name[0] != "_"}
+    assert asked <= set(dir(Scribe))
+    for name in asked:
+        assert inspect.signature(getattr(Scribe, name)) == inspect.signature(getattr(Hands, name))
 
 
-def test_a_command_cannot_be_changed_on_its_way() -> None:
-    command = SetDeadline(Instant(1.0))
-    with pytest.raises(AttributeError, match="immutable"):
-        command.at = Instant(2.0)  # type: ignore[misc] # that it cannot be done is the test
+def test_each_fate_is_another() -> None:
+    assert {fate.value for fate in Fate} == {"keep", "close", "abort"}
+    assert commands.Fate is Fate

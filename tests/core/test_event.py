@@ -5,8 +5,14 @@ import typing
 
 from loomproxy.core import event as events
 from loomproxy.core.event import Event
-from loomproxy.core.exchange import ANSWERS, TABLE
-from loomproxy.core.message import RequestHead, RequestPart, ResponseHead, ResponsePart
+from loomproxy.core.exchange import IGNORED, TABLE
+from loomproxy.core.message import (
+    RequestHead,
+    RequestPart,
+    Response,
+    ResponseHead,
+    ResponsePart,
+)
 
 KINDS = frozenset(typing.get_args(Event))
 
@@ -17,13 +23,14 @@ def test_every_event_of_the_module_is_one_of_the_kinds() -> None:
         for _, kind in inspect.getmembers(events, inspect.isclass)
         if kind.__module__ == events.__name__
     }
-    assert defined | {RequestHead, RequestPart, ResponseHead, ResponsePart} == KINDS
+    heads_and_parts = {RequestHead, RequestPart, ResponseHead, ResponsePart, Response}
+    assert defined | heads_and_parts == KINDS
 
 
 def test_every_kind_of_event_is_heard_in_some_phase_and_nothing_else_is() -> None:
     assert {kind for heard in TABLE.values() for kind in heard} == KINDS
 
 
-def test_exactly_the_answers_name_the_question_that_they_answer() -> None:
+def test_every_answer_names_its_question_and_may_come_late() -> None:
     naming = {kind for kind in KINDS if "ask" in kind.__struct_fields__}
-    assert naming == ANSWERS
+    assert naming < IGNORED

@@ -14,6 +14,10 @@ STAGE = {
         "fields_max": 50,
         "body_bytes_max": "100KiB",
     },
+    "routes": [
+        {"match": {"path_prefix": "/admin"}, "respond": {"status": 403}},
+        {"match": {"path_prefix": "/fixed"}, "respond": {"body": "fixed"}},
+    ],
 }
 
 REFUSED = {
@@ -51,6 +55,25 @@ REFUSED = {
     "fragment": (b"GET /a#b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "space in the target": (b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "connect": (b"CONNECT a.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+    "trace": (b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+    "chunks twice": (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, chunked\r\n\r\n",
+        501,
+    ),
+    "length of many digits": (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 18446744073709551617\r\n\r\n",
+        413,
+    ),
+    "connection names host": (b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Host\r\n\r\n", 400),
+    "connection names identity": (
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close, X-Forwarded-For\r\n\r\n",
+        400,
+    ),
+    "hops that are no number": (
+        b"OPTIONS / HTTP/1.1\r\n" + HOST + b"Max-Forwards: x\r\n\r\n",
+        400,
+    ),
+    "shadowing path": (b"GET / HTTP/1.1\r\n" + HOST + b"X_Original_URL: /admin\r\n\r\n", 400),
     "another version": (b"GET / HTTP/2.0\r\n" + HOST + b"\r\n", 505),
     "http/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "target too long": (b"GET /" + b"a" * 4096 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
@@ -172,3 +195,59 @@ def test_a_request_without_a_route_is_a_404(proxies):
     response = loom.ask("/other")
     assert response.status == 404
     assert loom.line("/other")["fault"] == "no_route"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/admin", "//admin", "///admin/x", "/admin//x", "/%61dmin", "/admin?x"),
+        *("/admin;v=1/x", "/;x/admin", "/admin;"),
+        "http://a.example//admin",
+    ],
+)
+def test_a_guarded_path_is_guarded_however_it_is_written(stage: Stage, target: str):
+    with stage.caller() as caller:
+        caller.send(f"GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+        assert caller.response().status == 403
+
+
+def test_what_no_route_guards_goes_up_as_it_was_written(stage: Stage):
+    for target in ("/a//b", "/a%2Fb", "/%61", "/a;b=c", "/%252e%252e/"):
+        assert stage.loom.ask(target).json()["target"] == target
+    assert stage.loom.ask("//evil.example/x").json()["target"] == "/evil.example/x"
+
+
+def test_a_stranger_cannot_ask_for_another_path_by_a_header(stage: Stage):
+    answer = stage.loom.ask("/open", fields={"X-Original-URL": "/admin", "X-Rewrite-URL": "/admin"})
+    assert {name for name, _ in answer.json()["fields"]}.isdisjoint(
+        {"x-original-url", "x-rewrite-url"}
+    )
+
+
+def test_options_count_their_hops_and_end_here_with_the_last(stage: Stage):
+    with stage.caller() as caller:
+        answer = caller.get("/hops", "OPTIONS", {"Max-Forwards": "3"})
+        assert ["max-forwards", "2"] in answer.json()["fields"]
+        assert caller.get("/hops", "OPTIONS", {"Max-Forwards": "0"}).status == 204
+        assert caller.get("/hops", "OPTIONS").status == 200
+    assert len(stage.origin.journal.all("request", path="/hops")) == 2
+
+
+def test_a_request_of_http_1_0_without_host_has_one_upstream(stage: Stage):
+    with stage.caller() as caller:
+        caller.send(b"GET /old HTTP/1.0\r\n\r\n")
+        fields = dict(caller.response().json()["fields"])
+    assert fields["host"] == f"127.0.0.1:{stage.origin.port}"
+    assert "x-forwarded-host" not in fields
+
+
+def test_a_body_that_nobody_reads_is_not_read_as_a_request(stage: Stage):
+    """Client-side desync: an answer that does not wait for the body ends the connection."""
+    smuggled = b"GET /smuggled-in-a-body HTTP/1.1\r\n" + HOST + b"\r\n"
+    with stage.caller() as caller:
+        caller.send(b"POST /fixed HTTP/1.1\r\n" + HOST + b"Content-Length: 1000\r\n\r\n")
+        answer = caller.response()
+        assert (answer.body, answer.head.field("connection")) == (b"fixed", "close")
+        caller.send(smuggled)
+        assert caller.rest() == (b"", "closed")
+    assert not stage.origin.journal.all("request", path="/smuggled-in-a-body")

@@ -4,7 +4,10 @@ import pytest
 
 from loadtest import comparing, ramping
 from loadtest.accounting import Memory
+from loadtest.processes import free_port
+from loadtest.proxies import chosen
 from loadtest.remembering import Held, render, role_of
+from loadtest.stage import Subject
 from loadtest.trouble import Trouble
 
 
@@ -19,16 +22,16 @@ def plan(*argv: str) -> comparing.Plan:
 
 
 def test_what_is_asked_for_is_measured_and_nothing_else() -> None:
-    chosen = plan("--proxy", "loomproxy", "--workload", "1m", "--workload", "small")
-    assert [one.name for one in chosen.proxies] == ["loomproxy"]
-    assert [one.name for one in chosen.workloads] == ["small", "1m"]
-    assert not chosen.with_direct
-    assert chosen.cells == 2 * comparing.ROUNDS_DEFAULT
+    asked = plan("--proxy", "loomproxy", "--workload", "1m", "--workload", "small")
+    assert [one.name for one in asked.proxies] == ["loomproxy"]
+    assert [one.name for one in asked.workloads] == ["small", "1m"]
+    assert not asked.with_direct
+    assert asked.cells == 2 * comparing.ROUNDS_DEFAULT
 
 
 def test_proxy_and_client_get_different_cores() -> None:
-    chosen = plan("--proxy", "loomproxy")
-    assert (chosen.proxy_core, chosen.client_core) == (1, 3)
+    asked = plan("--proxy", "loomproxy")
+    assert (asked.proxy_core, asked.client_core) == (1, 3)
 
 
 def test_one_core_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,8 +41,8 @@ def test_one_core_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_loomproxy_can_be_measured() -> None:
-    chosen = plan("--proxy", "loomproxy", "--loomproxy", "/bin/sh other.pyz")
-    assert chosen.proxies[0].command == ("/bin/sh", "other.pyz")
+    asked = plan("--proxy", "loomproxy", "--loomproxy", "/bin/sh other.pyz")
+    assert asked.proxies[0].command == ("/bin/sh", "other.pyz")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,17 @@ def test_another_loomproxy_can_be_measured() -> None:
 def test_what_cannot_be_measured_is_refused(argv: tuple[str, ...], words: str) -> None:
     with pytest.raises(Trouble, match=words):
         plan(*argv)
+
+
+@pytest.mark.parametrize("workload", comparing.WORKLOADS, ids=lambda one: one.name)
+def test_where_nobody_answers_the_trouble_names_the_proxy_and_the_load(
+    workload: comparing.Workload,
+) -> None:
+    with (
+        pytest.raises(Trouble, match=f"nginx, {workload.name}: .*refused.* Look at"),
+        comparing.blaming(Subject("nginx", {}, None), workload),
+    ):
+        workload.client.verify(free_port())
 
 
 def ramp_options(*argv: str) -> list[str]:
@@ -99,6 +113,7 @@ NODE, WORKER = "python -m loomproxy serve x.json", "python -m loomproxy worker -
 
 def test_an_idle_connection_costs_what_all_processes_grew_by() -> None:
     held = Held(
+        proxy="loomproxy",
         started=[memory(1, NODE, 30), memory(2, WORKER, 20)],
         warm=[memory(1, NODE, 30), memory(2, WORKER, 25)],
         connected=[memory(1, NODE, 31), memory(2, WORKER, 64)],
@@ -106,12 +121,43 @@ def test_an_idle_connection_costs_what_all_processes_grew_by() -> None:
         interpreter="",
     )
     assert held.bytes_per_connection == 40 * 1024
-    text = render(held, ["date: today"])
-    assert "| all        | 50.0 MiB | 55.0 MiB |         95.0 MiB |    47.5 MiB |" in text
-    assert "40.0 KiB of RSS each" in text
+    text = render([held], ["date: today"])
+    assert (
+        "| loomproxy |        all | 50.0 MiB | 55.0 MiB |         95.0 MiB |    47.5 MiB |" in text
+    )
+    assert "     40.0 |" in text
+    assert "1024 connections" in text
     assert "* date: today" in text
 
 
-def test_a_process_is_a_worker_when_its_argv_says_so() -> None:
-    assert role_of(NODE) == "node"
-    assert role_of(WORKER) == "worker"
+@pytest.mark.parametrize(
+    ("proxy", "command", "role"),
+    [
+        ("loomproxy", NODE, "node"),
+        ("loomproxy", WORKER, "worker"),
+        ("loomproxy", "python /x/dist/loomproxy.pyz serve x.json", "node"),
+        ("nginx", "nginx: master process nginx -c /tmp/x/nginx.conf", "master process"),
+        ("nginx", "nginx: worker process", "worker process"),
+        ("haproxy", "haproxy -db -f /tmp/x/haproxy.cfg", "haproxy"),
+        ("envoy", "/a/.venv/bin/envoy -c /tmp/x/envoy.json", "envoy"),
+    ],
+)
+def test_a_process_is_called_by_its_role_or_its_program(
+    proxy: str, command: str, role: str
+) -> None:
+    assert role_of(proxy, command) == role
+
+
+def test_who_is_not_called_is_not_looked_at() -> None:
+    assert [one.name for one in chosen(["loomproxy"], loomproxy=("/bin/sh", "a.pyz"))] == [
+        "loomproxy"
+    ]
+    with pytest.raises(Trouble, match="/no/such is not on this machine"):
+        chosen(["loomproxy"], loomproxy=("/no/such",))
+
+
+def test_who_is_not_here_is_left_out_where_nobody_was_called(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "loomproxy" not in [one.name for one in chosen(None, loomproxy=("/no/such",))]
+    assert "loomproxy: not on this machine, left out" in capsys.readouterr().err

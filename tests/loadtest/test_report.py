@@ -3,30 +3,29 @@
 import pytest
 
 from loadtest.accounting import CpuTime
+from loadtest.load import Load, Unit
 from loadtest.report import (
-    HEADINGS,
     Figures,
     Measurement,
+    added_ms,
     figures,
+    headings,
     ratio_to_reference,
     row,
     table,
 )
-from loadtest.wrk import Load
+
+REQUEST = Unit("request", "requests")
+CHUNK = Unit("chunk", "chunks", timed="first byte", paced=True)
 
 
 def measured(proxy: str, user_s: float, kernel_s: float, *, failed: int = 0) -> Measurement:
     load = Load(
-        requests=10_000,
+        done=10_000,
         duration_us=1_000_000,
-        bytes_read=1,
-        connect_failed=0,
-        read_failed=failed,
-        write_failed=0,
-        status_failed=0,
-        timed_out=0,
-        p50_us=1500,
+        p50_us=1500 if proxy == "direct" else 1750,
         p99_us=4000,
+        failures={"read_failed": failed},
     )
     return Measurement("small", proxy, CpuTime(user_s, kernel_s), load, foreign=0.0)
 
@@ -44,9 +43,9 @@ def test_an_outlier_does_not_move_the_median_but_shows_in_the_range() -> None:
     assert (found.cpu_us_min, found.cpu_us_max) == pytest.approx((20.0, 90.0))
     assert found.kernel_us == pytest.approx(12.0)
     assert found.user_us == pytest.approx(10.0)
-    assert (found.rounds, found.requests) == (3, 30_000)
-    assert found.requests_per_s == pytest.approx(10_000)
-    assert (found.p50_ms, found.p99_ms) == pytest.approx((1.5, 4.0))
+    assert (found.rounds, found.done) == (3, 30_000)
+    assert found.per_s == pytest.approx(10_000)
+    assert (found.p50_ms, found.p99_ms) == pytest.approx((1.75, 4.0))
 
 
 def test_failures_of_all_rounds_are_added_up() -> None:
@@ -78,15 +77,38 @@ def test_without_nginx_there_is_no_ratio() -> None:
     assert ratio_to_reference(ours, [ours]) is None
 
 
+def test_what_a_proxy_adds_is_to_no_proxy_of_the_same_run() -> None:
+    direct, nginx, _ = beside = all_figures()
+    assert added_ms(nginx, beside) == pytest.approx((0.25, 0.0))
+    assert added_ms(direct, beside) is None
+    assert added_ms(nginx, [nginx]) is None
+
+
+def cells(one: Figures, beside: list[Figures], unit: Unit) -> dict[str, str]:
+    return dict(zip(headings(unit), row(one, beside, unit), strict=True))
+
+
 def test_a_row_has_a_cell_for_every_heading() -> None:
     beside = all_figures()
-    cells = dict(zip(HEADINGS, row(beside[2], beside), strict=True))
-    assert cells["proxy"] == "loomproxy"
-    assert cells["CPU µs / request"] == "30.0"
-    assert cells["of nginx"] == "1.50 x"
-    assert cells["per CPU second"] == "33333"
-    assert cells["core busy"] == "30%"
-    assert cells["failed"] == "0"
+    found = cells(beside[2], beside, REQUEST)
+    assert found["proxy"] == "loomproxy"
+    assert found["CPU µs / request"] == "30.0"
+    assert found["of nginx"] == "1.50 x"
+    assert found["requests / s"] == "10000"
+    assert found["per CPU second"] == "33333"
+    assert found["p50 ms"] == "1.75"
+    assert found["core busy"] == "30%"
+    assert found["failed"] == "0"
+
+
+def test_the_table_speaks_of_what_its_workload_counts_and_times() -> None:
+    beside = all_figures()
+    found = cells(beside[2], beside, CHUNK)
+    assert found["CPU µs / chunk"] == "30.0"
+    assert found["chunks / s"] == "10000"
+    assert found["first byte p50 ms"] == "1.75"
+    assert (found["added p50 ms"], found["added p99 ms"]) == ("+0.25", "+0.00")
+    assert cells(beside[0], beside, CHUNK)["added p50 ms"] == ""
 
 
 def test_a_table_is_aligned_and_is_markdown() -> None:

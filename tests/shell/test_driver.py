@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from loomproxy.core.exchange import Exchange, Phase
-from loomproxy.worker.driver import Driver
 from tests.shell.stage import FIXED, GET, OK, Client, Stage, run, stage
 
 HOUSE = b"GET /health HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -83,8 +82,7 @@ def test_buffer_that_fills_within_a_write_is_told_after_what_was_being_done(
             upstream.feed(OK)
             assert events[3:] == [
                 "RequestPart HEAD",
-                "ResponseHead DATA",
-                "ResponsePart LAST",
+                "Response LAST",
                 "DownstreamFull LAST",
             ]
             client.transport.take()
@@ -93,26 +91,12 @@ def test_buffer_that_fills_within_a_write_is_told_after_what_was_being_done(
     run(play)
 
 
-def test_idle_connection_answers_after_the_command_that_asked_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_idle_connection_takes_the_request_within_the_turn_that_brought_it() -> None:
     async def play() -> None:
         async with stage() as it:
             client = it.client()
             upstream = await exchange(it, client)
-            begun: list[Phase] = []
-            perform = Driver.perform_open
-
-            def performing(self: Driver, command: Any) -> None:
-                perform(self, command)
-                assert self.exchange is not None
-                begun.append(self.exchange.phase)
-
-            from loomproxy.worker import driver as module
-
-            monkeypatch.setitem(module.PERFORM, module.c.Open, performing)
             client.send(GET)
-            assert begun == [Phase.CONNECT]  # not told yet
             assert client.exchange.phase is Phase.HEAD
             assert len(upstream.writes) == 2
             assert len(it.network.calls) == 1
@@ -290,7 +274,7 @@ def test_internal_error_cuts_one_client_and_nothing_else(
     async def play() -> None:
         async with stage(in_flight_max=1) as it:
             broken, waiting = it.client(), it.client()
-            step = {"asking": "RequestHead", "connecting": "Opened", "answering": "ResponsePart"}
+            step = {"asking": "RequestHead", "connecting": "Opened", "answering": "Response"}
             handle = Exchange.handle
 
             def stumbling(self: Exchange, event: Any, now: Any) -> Any:

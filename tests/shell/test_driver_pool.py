@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from loomproxy.core.endpoint import KeepaliveSpec
 from loomproxy.core.exchange import Phase
-from loomproxy.core.pool import KeepaliveSpec
 from tests.core.exchange.scenery import FIRST, HOUSE_ROUTES, endpoint, house, route
 from tests.shell.stage import GET, OK, Client, Stage, run, stage
 

@@ -1,7 +1,6 @@
 """Idle connections: the youngest first, bounded, and forgotten when they are gone."""
 
-from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
-from loomproxy.core.pool import KeepaliveSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec, KeepaliveSpec
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.core.wheel import Wheel
 from loomproxy.worker.keepalive import Keepalive

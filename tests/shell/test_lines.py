@@ -76,8 +76,8 @@ def test_whole_exchange_as_json() -> None:
         b'"method":"GET","host":"A.example","target":"/a?b=c","protocol":"HTTP/1.1",'
         b'"status":200,"termination":"--","fault":null,"route":"shop","pool":"app",'
         b'"endpoint":"http://10.0.0.1:80","attempts":2,"reused":true,"request_bytes":3,'
-        b'"response_bytes":1234,"wait_ms":1.0,"connect_ms":2.5,"response_ms":7.0,'
-        b'"body_ms":239.5,"total_ms":250.0}\n'
+        b'"response_bytes":1234,"wait_ms":1.000,"connect_ms":2.500,"response_ms":7.000,'
+        b'"body_ms":239.500,"total_ms":250.000}\n'
     )
 
 
@@ -87,8 +87,8 @@ def test_refused_head_as_json() -> None:
         b'"method":null,"host":null,"target":null,"protocol":null,'
         b'"status":400,"termination":"LR","fault":"request_malformed","route":"-","pool":"-",'
         b'"endpoint":"-","attempts":0,"reused":false,"request_bytes":0,"response_bytes":0,'
-        b'"wait_ms":null,"connect_ms":null,"response_ms":null,"body_ms":500.0,'
-        b'"total_ms":500.0}\n'
+        b'"wait_ms":null,"connect_ms":null,"response_ms":null,"body_ms":500.000,'
+        b'"total_ms":500.000}\n'
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loomproxy.core.pool import KeepaliveSpec
+from loomproxy.core.endpoint import KeepaliveSpec
 from loomproxy.core.units import NEVER
 from loomproxy.worker.upstream import NO_TRANSPORT
 from tests.shell.fakes import Transport

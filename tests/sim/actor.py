@@ -1,18 +1,18 @@
 """One exchange on the stage of the simulator: its client, its shell, and whom it talks to.
 
-The shell of the model performs commands in order, puts what happens meanwhile into an inbox, tells
-`DownstreamTaken` in LAST unless the client is full, and hears nothing of an upstream after its
-release. Answers may come late on purpose.
+The shell of the model performs what was asked for in order, puts what happens meanwhile into an
+inbox, and hears nothing of an upstream after its release. Answers may come late on purpose.
 """
 
 from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from loomproxy.core import command as c
 from loomproxy.core import event as e
 from loomproxy.core import fault as faults
+from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.units import NEVER, Instant
+from tests import commands as c
 from tests.sim import checkers
 from tests.sim.client import Request
 from tests.sim.settings import PEER
@@ -29,6 +29,31 @@ FIN_OF_CLIENT: Final = e.HalfClosed(from_downstream=True)
 FIN_OF_UPSTREAM: Final = e.HalfClosed(from_downstream=False)
 
 
+class Hands(c.Scribe):
+    """What is asked of them is written down and performed afterwards; what is there at once is not
+    a matter of the exchange's.
+    """
+
+    def __init__(self, actor: "Actor") -> None:
+        super().__init__()
+        self.actor = actor
+
+    def open(self, ask: int, endpoint: Endpoint, *, fresh: bool) -> bool:
+        self.idle = self.actor.dice.random() < self.actor.sim.troubles.reused
+        return super().open(ask, endpoint, fresh=fresh)
+
+    def head_down(self, status: int, data: bytes) -> None:
+        self.actor.may_fill()
+        super().head_down(status, data)
+
+    def send_down(self, data: bytes) -> None:
+        self.actor.may_fill()
+        super().send_down(data)
+
+    def all_taken(self) -> bool:
+        return not self.actor.down_full
+
+
 class Actor:
     """One exchange, and everybody around it."""
 
@@ -40,10 +65,10 @@ class Actor:
         self.request = Request(dice, quiet=sim.quiet, favourite=sim.favourite)
         self.method = self.request.method
         self.may_keep = dice.random() < 0.9
-        self.exchange = sim.exchange_class(
-            sim.world, PEER, fresh_id=b"id-%d" % number, may_keep=self.may_keep
+        self.hands = Hands(self)
+        self.exchange = c.Staged(
+            sim.world, PEER, self.hands, fresh_id=b"id-%d" % number, may_keep=self.may_keep
         )
-        self.exchange.owner = self
         # The shell.
         self.inbox: deque[Any] = deque()
         self.deadline_at: Instant = NEVER
@@ -82,14 +107,12 @@ class Actor:
     def tell(self, event: Any) -> None:
         """Let the exchange know, and perform what it asks for."""
         self.inbox.append(event)
-        inbox, exchange = self.inbox, self.exchange
+        inbox = self.inbox
         while inbox:
             event = inbox.popleft()
             if self.fate is not None:
                 continue
             self._handle(event)
-            if not inbox and exchange.phase.value == "L" and not self.down_full:
-                inbox.append(DOWNSTREAM_TAKEN)
         if self.fate is None:
             checkers.settled(self)
 
@@ -99,7 +122,8 @@ class Actor:
         failed = exchange.outcome.fault
         stalls = checkers.who_stalls(self) if type(event) is e.DeadlineExpired else ""
         sim.rows.add((before, type(event)))
-        commands = exchange.handle(event, sim.now)
+        exchange.handle(event, sim.now)
+        commands = self.hands.take()
         sim.trace.append((sim.now, self.number, event, commands))
         sim.events += 1
         if exchange.outcome.fault != failed:
@@ -124,14 +148,7 @@ class Actor:
         checkers.open_is_fair(self, command)
         self.up = Upstream(command.ask, command.endpoint)
         self.ups.append(self.up)
-        if not command.fresh and self.dice.random() < self.sim.troubles.reused:
-            self._opened(reused=True)
-
-    def _opened(self, *, reused: bool) -> None:
-        assert self.up is not None
-        self.up.opened = True
-        self.up.reused = reused
-        self.inbox.append(e.Opened(self.up.ask, reused))
+        self.up.opened = self.up.reused = command.idle
 
     def _serve(self, command: c.Serve) -> None:
         assert command.ask == self.exchange.ask
@@ -156,6 +173,9 @@ class Actor:
         assert self.final or type(command) is c.HeadDown, "a body before its head"
         assert self.tunnel_fins & 2 == 0, "bytes after FIN"
         self.down.append(command.data)
+
+    def may_fill(self) -> None:
+        """Something is sent down: it may be more than the client takes now."""
         if not self.down_full and self.dice.random() < self.sim.troubles.client_full:
             self.down_full = True
             self.inbox.append(DOWNSTREAM_FULL)
@@ -203,7 +223,7 @@ class Actor:
         up = self.up
         assert up is not None
         if not up.opened:
-            self.late += [e.Opened(up.ask, False), e.OpenFailed(up.ask, faults.CONNECT_FAILED)]
+            self.late += [e.Opened(up.ask), e.OpenFailed(up.ask, faults.CONNECT_FAILED)]
         self.up = None
 
     def _wake(self, command: c.Wake) -> None:
@@ -253,6 +273,8 @@ class Actor:
             out.append(self.half_close)
         if dice.random() < troubles.client_breaks:
             out.append(self.break_off)
+        if self.exchange.phase.value == "L" and self.request.reads and dice.random() < 0.3:
+            out.append(self.half_close)  # Who sees its answer coming needs not send the rest.
         if self.late and dice.random() < 0.2:
             out.append(self.answer_late)
         up = self.up
@@ -307,7 +329,8 @@ class Actor:
     def answer_late(self) -> None:
         """An answer comes to a question that is not open any more: it must mean nothing."""
         event = self.late.pop(self.dice.randrange(len(self.late)))
-        commands = self.exchange.handle(event, self.sim.now)
+        self.exchange.handle(event, self.sim.now)
+        commands = self.hands.take()
         self.sim.trace.append((self.sim.now, self.number, event, commands))
         assert not commands, "a late answer was believed"
 
@@ -319,7 +342,7 @@ class Actor:
             self.tell(e.OpenFailed(up.ask, faults.CONNECT_FAILED))
             return
         up.opened = True
-        self.tell(e.Opened(up.ask, False))
+        self.tell(e.Opened(up.ask))
 
     def upstream_takes(self) -> None:
         """The upstream takes all that was sent."""

@@ -4,11 +4,11 @@
 `over` at what remains when an exchange has finished, `slots` and `queue` at the whole world.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
 
-from loomproxy.core import command as c
 from loomproxy.core import hygiene
 from loomproxy.core.event import (
     DownstreamFull,
@@ -21,9 +21,10 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.fault import FAULTS
 from loomproxy.core.http1.wire import RequestWire, ResponseWire
-from loomproxy.core.message import IDEMPOTENT, Framing, ResponseHead
+from loomproxy.core.message import IDEMPOTENT, Framing, Response, ResponseHead
 from loomproxy.core.pool import Pool
 from loomproxy.core.units import NEVER, Instant
+from tests import commands as c
 from tests.sim.client import READ_PARTS_MAX
 from tests.sim.settings import LIMITS, PHASE_MAX_S, ROUTE_BY_NAME
 
@@ -104,7 +105,7 @@ def release_is_fair(actor: "Actor", command: c.Release) -> None:
 
 def wake_is_fair(actor: "Actor", command: c.Wake) -> None:
     """Who is woken waits."""
-    waiter = command.ticket.owner.owner
+    waiter = command.ticket.owner.hands.actor
     assert not waiter.fate, "woken after it finished"
     assert waiter.exchange.ticket is command.ticket, "woken by a ticket it does not hold"
     assert waiter is not actor, "woke itself"
@@ -182,6 +183,8 @@ def settled(actor: "Actor") -> None:
 def over(actor: "Actor") -> None:
     """All that the client, the upstreams and the log were told agrees."""
     assert actor.up is None, "an upstream outlived its exchange"
+    in_order = actor.fate is not c.Fate.ABORT and not actor.tunnel
+    assert not (in_order and actor.down_full), "over before the client has taken it all"
     assert not actor.paused, "the client was left paused"
     _outcome(actor)
     for up in actor.ups:
@@ -255,7 +258,7 @@ def _came_down(actor: "Actor") -> None:
     if data:
         wire.receive(data)
     head, body, complete, trailers = None, [], False, b""
-    while (thing := wire.poll()) is not None:
+    for thing in _things(wire):
         if isinstance(thing, ResponseHead):
             assert head is None, "two final heads"
             if not thing.is_interim:
@@ -282,6 +285,16 @@ def _came_down(actor: "Actor") -> None:
     _ending(actor, head, complete=complete, whole=not from_upstream or up.answer_ended)
     if actor.sim.with_h11 and actor.request.head is not None:
         _h11_reads_response(actor.method, data, payload, closed=actor.fate is c.Fate.CLOSE)
+
+
+def _things(wire: ResponseWire) -> Iterator[Any]:
+    """What the wire has, a response that came whole as its head and its one part."""
+    while (thing := wire.poll()) is not None:
+        if isinstance(thing, Response):
+            yield thing.head
+            yield ResponsePart(thing.data, ended=True)
+        else:
+            yield thing
 
 
 def _ending(actor: "Actor", head: Any, *, complete: bool, whole: bool) -> None:
@@ -325,7 +338,7 @@ def queue(pool: Pool, actors: list["Actor"]) -> None:
         waiter = ticket.owner
         assert waiter.ticket is ticket, "a place in the queue that nobody holds"
         assert waiter.phase.value == "Q"
-        assert waiter.owner in actors
+        assert waiter.hands.actor in actors
 
 
 def nobody_sleeps(pool: Pool, now: Instant) -> None:

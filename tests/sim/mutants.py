@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from loomproxy.core.exchange import Exchange, answering, asking, attempt, leaving, tunnel
+from loomproxy.core.exchange import answering, asking, attempt, leaving, tunnel
 from loomproxy.core.exchange.state import State
 from loomproxy.core.pool import Pool
 from loomproxy.core.replay import Replay
@@ -67,8 +67,8 @@ MUTANTS: Final = (
     Mutant(
         "another attempt without releasing the last",
         State.let_go,
-        "self.out.append(RELEASE_REUSABLE if reusable else RELEASE)",
-        "self.out += [RELEASE] if self.phase is not Phase.CONNECT else []",
+        "self.hands.release(reusable=reusable)",
+        "self.phase is Phase.CONNECT or self.hands.release(reusable=reusable)",
     ),
     Mutant(
         "a slot is given back twice",
@@ -92,12 +92,23 @@ MUTANTS: Final = (
         "reusable=",
     ),
     # Questions and answers.
-    Mutant("late answers are believed", Exchange.handle, "event.ask != self.ask", "False"),
     Mutant(
-        "a phase keeps the number of the last question",
-        State.enter,
-        "self.ask += 1",
-        "self.ask = 1",
+        "a connection of an abandoned question is believed",
+        attempt.on_opened,
+        "event.ask == x.ask",
+        "True",
+    ),
+    Mutant(
+        "a failure of an abandoned question is believed",
+        attempt.on_open_failed,
+        "event.ask == x.ask",
+        "True",
+    ),
+    Mutant(
+        "an attempt keeps the number of the last question",
+        attempt.attempt,
+        "x.ask += 1",
+        "x.ask = 1",
     ),
     # Attempts.
     Mutant("an unsafe request goes again", may_repeat, "reused and method in IDEMPOTENT", "reused"),
@@ -108,14 +119,14 @@ MUTANTS: Final = (
     Mutant(
         "a request goes again after an interim answer",
         attempt._failed,
-        "replay.whole and not x.interims",
-        "replay.whole",
+        " and not x.interims",
+        "",
     ),
     Mutant(
         "a request goes again whose beginning is gone",
         attempt._failed,
-        "replay.whole and not x.interims",
-        "not x.interims",
+        "(replay is None or replay.whole) and ",
+        "",
     ),
     Mutant("another attempt without its beginning", Replay.rewind, "self._sent = 0", "pass"),
     Mutant(
@@ -128,7 +139,7 @@ MUTANTS: Final = (
         "a lost race runs again on a reused connection", attempt._failed, "x.fresh = True", "pass"
     ),
     # Waiting.
-    Mutant("who frees a slot wakes nobody", State.let_go, "self.out.append(Wake(woken))", "pass"),
+    Mutant("who frees a slot wakes nobody", State.let_go, "self.hands.wake(woken)", "pass"),
     Mutant(
         "who leaves the queue keeps its place",
         State.let_go,
@@ -152,19 +163,27 @@ MUTANTS: Final = (
     ),
     # Answers.
     Mutant(
+        "an answer that is not taken yet is over",
+        answering._over,
+        "x.hands.all_taken()",
+        "True",
+    ),
+    Mutant(
         "the final head goes down twice",
-        answering._begin,
+        answering._final_head,
         "x.upstream_keeps = head.keep_alive",
-        "x.upstream_keeps = head.keep_alive; x.out.append(HeadDown(200, b'HTTP/1.1 200 OK'))",
+        "x.upstream_keeps = head.keep_alive; x.hands.head_down(200, b'HTTP/1.1 200 OK')",
     ),
     Mutant("a cut answer ends in order", State.cut, "Fate.ABORT", "Fate.CLOSE"),
     Mutant(
         "the last chunk is forgotten",
         answering.on_response_part,
-        "data += last_chunk(hygiene.trailers(part.trailers))",
+        "data += _last_chunk(x, part)",
         "pass",
     ),
-    Mutant("an old client gets chunks", answering._begin, "x.request.minor_version >= 1", "True"),
+    Mutant(
+        "an old client gets chunks", answering._final_head, "x.request.minor_version >= 1", "True"
+    ),
     Mutant(
         "an old client hears interim answers",
         answering._interim,
@@ -173,14 +192,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "kept after a body that ends by close",
-        answering._begin,
-        "framing is Framing.CLOSE or not",
+        answering._final_head,
+        "framing is CLOSE or not",
         "not",
     ),
     Mutant(
         "kept with half a request unread",
-        answering.on_taken,
-        "x.keep and x.client_body_ended",
+        State.leave,
+        "self.keep and self.client_body_ended",
         "True",
     ),
     Mutant("a fault without a status is answered", State.fail, " or not fault.status", ""),
@@ -218,19 +237,19 @@ MUTANTS: Final = (
     Mutant(
         "no deadline for the next phase",
         State.enter,
-        "self.out.append(SetDeadline(deadline_at))",
-        "self.out += [SetDeadline(deadline_at)] if phase is not Phase.LAST else []",
+        "self.deadline_at = deadline_at",
+        "self.deadline_at = deadline_at if phase is not Phase.LAST else self.deadline_at",
     ),
     Mutant(
         "the deadline outlives its exchange",
         State.finish,
-        "self.enter(Phase.DONE, NEVER)",
-        "self.enter(Phase.DONE, now)",
+        "self.enter(DONE, NEVER)",
+        "self.enter(DONE, now)",
     ),
     Mutant(
         "a deadline that nothing moves",
         answering.on_response_part,
-        "now + x.patience_s(Phase.DATA)",
+        "now + x.patience_s(DATA)",
         "now + 1e9",
     ),
     # Backpressure.
@@ -255,13 +274,13 @@ MUTANTS: Final = (
     Mutant(
         "the upstream is never read again",
         answering.on_downstream_taken,
-        "x.out.append(RESUME_UP)",
+        "x.hands.resume_up()",
         "pass",
     ),
     Mutant(
         "a slow client does not slow the upstream",
         answering.on_downstream_full,
-        "x.out.append(PAUSE_UP)",
+        "x.hands.pause_up()",
         "pass",
     ),
     Mutant("what is held has no bound", State.balance_client, "replay.over", "False"),
@@ -269,7 +288,7 @@ MUTANTS: Final = (
     Mutant(
         "the log has the moments of an earlier attempt",
         attempt.attempt,
-        "outcome.opened_at = Instant(0.0)",
+        "outcome.opened_at = NO_MOMENT",
         "pass",
     ),
     Mutant("the last fault hides the first", State.blame, "if not outcome.fault:", "if True:"),
@@ -282,7 +301,7 @@ MUTANTS: Final = (
     Mutant(
         "it finishes twice",
         State.finish,
-        "self.out.append(Finish(self.outcome, fate))",
-        "self.out += [Finish(self.outcome, fate)] * 2",
+        "self.hands.finish(self.outcome, fate)",
+        "self.hands.finish(self.outcome, fate); self.hands.finish(self.outcome, fate)",
     ),
 )

@@ -1,10 +1,11 @@
 """An upstream connection as an exchange holds it: what it was sent, and what it is going to say."""
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any, Final
 
 from loomproxy.core.http1.wire import RequestWire
-from loomproxy.core.message import RequestHead, RequestPart, ResponsePart
+from loomproxy.core.message import RequestHead, RequestPart, Response, ResponsePart
 from tests.sim.client import PAYLOAD
 from tests.sim.settings import LIMITS, response_head
 
@@ -121,19 +122,24 @@ class Upstream:
         if not final.has_body:
             return
         known = framing < 0.4
-        at = 0
-        while at < size:
-            end = min(size, at + dice.choice((1, 10, 100, 700)))
-            script.append(ResponsePart(PAYLOAD[at:end], known and end == size))
-            at = end
+        script += _parts(dice, size, known=known)
         if not known:
             trailers = TRAILERS + FORBIDDEN_TRAILER if dice.random() < 0.3 else b""
             self.by_close = framing >= 0.8
             script.append(ResponsePart(b"", True, b"" if self.by_close else trailers))
+        elif script[-2] is final:  # Both arrive together, as the wire says it then.
+            script[-2:] = [Response(final, script[-1].data)]
 
     def note(self, thing: Any) -> None:
         """`thing` of the script is being told."""
         self.told += 1
+        if isinstance(thing, Response):
+            self._note(thing.head)
+            self._note(ResponsePart(thing.data, ended=True))
+        else:
+            self._note(thing)
+
+    def _note(self, thing: Any) -> None:
         if isinstance(thing, ResponsePart):
             self.answer.append(thing.data)
             self.answer_ended = thing.ended
@@ -144,3 +150,12 @@ class Upstream:
             self.final = thing
             self.keeps = thing.keep_alive
             self.answer_ended = not thing.has_body
+
+
+def _parts(dice: Random, size: int, *, known: bool) -> Iterator[ResponsePart]:
+    """A body in pieces as reads bring them; the last one ends it where its length is known."""
+    at = 0
+    while at < size:
+        end = min(size, at + dice.choice((1, 10, 100, 700)))
+        yield ResponsePart(PAYLOAD[at:end], known and end == size)
+        at = end

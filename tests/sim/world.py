@@ -10,7 +10,6 @@ from random import Random
 from typing import Any, Final
 
 from loomproxy.core import event as e
-from loomproxy.core.exchange import Exchange
 from loomproxy.core.pool import Pool, Ticket
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.core.world import World
@@ -56,7 +55,6 @@ class Sim:
         self,
         seed: int,
         *,
-        exchange_class: type[Exchange] = Exchange,
         quiet: bool = False,
         worst: tuple[int, str] | None = None,
         rows: set[tuple[str, type]] | None = None,
@@ -64,7 +62,6 @@ class Sim:
         self.seed = seed
         self.dice = Random(seed)
         self.slowness = Random(seed)  # Dice of its own: what was thrown before stays as it was.
-        self.exchange_class = exchange_class
         self.quiet = quiet
         self.worst = worst
         self.steady = self.dice.random() < 0.4
@@ -104,7 +101,7 @@ class Sim:
     def call(self, ticket: Ticket) -> None:
         """A waiter is to be told that a slot is free; it may take a while to hear of it."""
         assert not any(each is ticket for each in self.calls), "one ticket woken twice"
-        ticket.owner.owner.called = True
+        ticket.owner.hands.actor.called = True
         self.calls.append(ticket)
 
     # --- what happens -----------------------------------------------------------------------------
@@ -156,7 +153,7 @@ class Sim:
         return True
 
     def _deliver(self, ticket: Ticket) -> None:
-        actor: Actor = ticket.owner.owner
+        actor: Actor = ticket.owner.hands.actor
         actor.called = any(each.owner is ticket.owner for each in self.calls)
         if actor.fate is None:
             actor.tell(e.SlotFreed(ticket.ask))

@@ -1,7 +1,7 @@
 """One request and its response: the heart of the proxy, as phases in a table.
 
-An exchange is told what happened (`handle(event, now)`) and returns what to do about it, in order.
-It opens no socket and reads no clock. The theory:
+An exchange is told what happened (`handle(event, now)`) and asks its hands (`core.command`), in
+order, for what is to be done about it. It opens no socket and reads no clock. The theory:
 
     REQUEST ──► POLICY ──► QUEUE ──► CONNECT ──► HEAD ──► DATA ──► LAST ──► DONE
                    │          ▲         │         │ │ │             ▲ ▲
@@ -10,9 +10,10 @@ It opens no socket and reads no clock. The theory:
                    └── answered by ourselves ─────────────────────────┘
 
 * Each phase has exactly one deadline, set on entry, and moved only by progress in that phase.
-* Every question (`Open`, `Serve`, a place in the queue) has a number; the answer names it. Entering
-  a phase makes a new number, so an answer to an abandoned question is dropped.
-* At most one upstream is held, from `Open` to `Release`, and it is released exactly once.
+* Every question (a connection, the house's answer, a place in the queue) has a number of its own;
+  the answer names it, so an answer to an abandoned question is dropped.
+* A connection that is idle is there at once: then nothing is waited for, and CONNECT is passed by.
+* At most one upstream is held, from `open` to `release`, and it is released exactly once.
 * At most one final head goes down. After it there is no other attempt and no other answer: what
   goes wrong then can only cut the connection, so that nobody takes the response for a complete one.
 * What is held is bounded: request parts are kept for another attempt up to `replay_bytes_max`;
@@ -25,7 +26,6 @@ and means nothing there; anything else that is not in the table is a bug of ours
 
 from typing import Final
 
-from loomproxy.core.command import Command
 from loomproxy.core.event import (
     Answered,
     DeadlineExpired,
@@ -47,14 +47,21 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.exchange import answering, asking, attempt, leaving, tunnel
 from loomproxy.core.exchange.state import Phase, State, Step
-from loomproxy.core.message import RequestHead, RequestPart, ResponseHead, ResponsePart
+from loomproxy.core.message import (
+    RequestHead,
+    RequestPart,
+    Response,
+    ResponseHead,
+    ResponsePart,
+)
 from loomproxy.core.units import Instant
 
-ANSWERS: Final = frozenset((Opened, OpenFailed, SlotFreed, Answered))
-"""Events that answer a question, and carry its number."""
-
-IGNORED: Final = ANSWERS | frozenset(
-    (DeadlineExpired, DownstreamFull, DownstreamTaken, UpstreamFull, UpstreamTaken, HalfClosed)
+IGNORED: Final = frozenset(
+    (
+        *(Opened, OpenFailed, SlotFreed, Answered),
+        *(DeadlineExpired, DownstreamFull, DownstreamTaken, UpstreamFull, UpstreamTaken),
+        HalfClosed,
+    )
 )
 """What may come late in any phase and means nothing there."""
 
@@ -101,6 +108,7 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
     Phase.HEAD: {
         **_ASKING,
         **_HOLDING,
+        Response: answering.on_response,
         ResponseHead: answering.on_response_head,
         UpstreamGone: attempt.on_upstream_gone,
         DeadlineExpired: answering.on_stalled,
@@ -136,28 +144,20 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
 class Exchange(State):
     """One request and its response.
 
-    Made with the worker's `world`, the `peer` who asks, `fresh_id` for a request that brings no id
-    of its own, and `may_keep`: whether the client's connection may carry another exchange. The
-    caller performs the commands of each `handle` in order before it tells the next event, and none
-    after `Finish`.
+    Nothing is told from within `handle`, nor after `finish`.
+    After each event `deadline_at` says when to tell `DeadlineExpired`.
     """
 
     __slots__ = ()
 
-    table = TABLE
-
-    def handle(self, event: Event, now: Instant) -> list[Command]:
-        """Take one event, return what to do about it, in order."""
-        kind = type(event)
-        step = self.steps.get(kind)
-        if step is None:
+    def handle(self, event: Event, now: Instant) -> None:
+        """Take one event, and ask the hands for what is to be done about it."""
+        step = TABLE[self.phase].get(type(event))
+        if step is not None:
+            step(self, event, now)
+        else:
+            kind = type(event)
             assert kind in IGNORED, f"{kind.__name__} in phase {self.phase.name}"
-            return []
-        if kind in ANSWERS and event.ask != self.ask:  # type: ignore[union-attr] # answers have it
-            return []
-        self.out = []
-        step(self, event, now)
-        return self.out
 
 
-__all__ = ["ANSWERS", "IGNORED", "TABLE", "Exchange", "Phase"]
+__all__ = ["IGNORED", "TABLE", "Exchange", "Phase"]

@@ -4,7 +4,6 @@ from typing import Final
 
 from loomproxy.core import fault as faults
 from loomproxy.core import hygiene
-from loomproxy.core.command import Fate, HeadDown, PauseUp, ResumeUp, SendDown, SetDeadline
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
@@ -15,9 +14,18 @@ from loomproxy.core.event import (
     UpstreamTaken,
 )
 from loomproxy.core.exchange import tunnel
-from loomproxy.core.exchange.state import Phase, State
+from loomproxy.core.exchange.state import DATA, HEAD, LAST, TUNNEL, State
 from loomproxy.core.http1.framing import chunk, last_chunk
-from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, ResponseHead, ResponsePart
+from loomproxy.core.message import (
+    CHUNKED,
+    CLOSE,
+    NONE,
+    OK,
+    SWITCHING_PROTOCOLS,
+    Response,
+    ResponseHead,
+    ResponsePart,
+)
 from loomproxy.core.units import Instant
 
 INTERIM_RESPONSES_MAX: Final = 16
@@ -26,12 +34,12 @@ INTERIM_RESPONSES_MAX: Final = 16
 
 def on_response_head(x: State, head: ResponseHead, now: Instant) -> None:
     """The upstream speaks."""
-    if head.is_interim:
-        _interim(x, head, now)
+    if head.status >= OK:
+        _begin(x, head, now)
     elif head.status == SWITCHING_PROTOCOLS:
         tunnel.switch(x, head, now)
     else:
-        _begin(x, head, now)
+        _interim(x, head, now)
 
 
 def _interim(x: State, head: ResponseHead, now: Instant) -> None:
@@ -40,42 +48,40 @@ def _interim(x: State, head: ResponseHead, now: Instant) -> None:
     if x.interims > INTERIM_RESPONSES_MAX:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
     elif x.request.minor_version >= 1:  # RFC 9110 §15.2: a 1xx must not go to a 1.0 client.
-        x.out.append(HeadDown(head.status, head_down(x, head, Framing.NONE, keep=True)))
+        x.hands.head_down(head.status, x.head_for_client(head, NONE, keep=True))
         if told_to_go_on:
-            x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.HEAD))))
+            x.deadline_at = now + x.patience_s(HEAD)
+
+
+def on_response(x: State, response: Response, now: Instant) -> None:
+    """The upstream's whole answer."""
+    data = response.data
+    _final_head(x, response.head, now)
+    x.outcome.response_bytes = len(data)
+    x.hands.send_down(data)
+    _over(x, now)
 
 
 def _begin(x: State, head: ResponseHead, now: Instant) -> None:
+    """A final response begins."""
+    _final_head(x, head, now)
+    if head.framing is NONE:
+        _over(x, now)
+    else:
+        x.enter(DATA, now + x.patience_s(DATA))
+
+
+def _final_head(x: State, head: ResponseHead, now: Instant) -> None:
     outcome, framing = x.outcome, head.framing
     outcome.answered_at = now
     outcome.status = head.status
-    if framing is Framing.CLOSE or framing is Framing.CHUNKED:
-        framing = Framing.CHUNKED if x.request.minor_version >= 1 else Framing.CLOSE
+    if framing is CLOSE or framing is CHUNKED:
+        framing = CHUNKED if x.request.minor_version >= 1 else CLOSE
     x.down_framing = framing
-    if framing is Framing.CLOSE or not x.client_body_ended or x.world.draining:
+    if framing is CLOSE or not x.client_body_ended or x.world.draining:
         x.keep = False
     x.upstream_keeps = head.keep_alive
-    x.out.append(HeadDown(head.status, head_down(x, head, framing, keep=x.keep)))
-    if head.framing is Framing.NONE:
-        _over(x, now)
-    else:
-        x.enter(Phase.DATA, Instant(now + x.patience_s(Phase.DATA)))
-
-
-def head_down(x: State, head: ResponseHead, framing: Framing, *, keep: bool) -> bytes:
-    """A head of the upstream's, as the client shall see it."""
-    route = x.route
-    assert route is not None, "an upstream answered a request without a route"
-    return hygiene.response_down(
-        head,
-        x.request,
-        policy=x.snapshot.policy,
-        ops=route.response_ops,
-        keep_alive=keep,
-        framing=framing,
-        values=x.values,
-        date=x.world.date,
-    )
+    x.hands.head_down(head.status, x.head_for_client(head, framing, keep=x.keep))
 
 
 def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
@@ -84,7 +90,7 @@ def on_stalled(x: State, _event: DeadlineExpired, now: Instant) -> None:
         fault = faults.CLIENT_TAKE_TIMEOUT
     elif not (x.client_body_ended or x.up_full or x.awaits_continue):
         fault = faults.CLIENT_BODY_TIMEOUT
-    elif x.phase is Phase.HEAD:
+    elif x.phase is HEAD:
         fault = faults.UPSTREAM_TIMEOUT
     else:
         fault = faults.UPSTREAM_STALLED
@@ -95,16 +101,21 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     """Some of the answer's body: down it goes, in the framing that the client was told."""
     data = part.data
     x.outcome.response_bytes += len(data)
-    if x.down_framing is Framing.CHUNKED:
+    if x.down_framing is CHUNKED:
         data = chunk(data) if data else b""
         if part.ended:
-            data += last_chunk(hygiene.trailers(part.trailers))
+            data += _last_chunk(x, part)
     if data:
-        x.out.append(SendDown(data))
+        x.hands.send_down(data)
     if part.ended:
         _over(x, now)
     else:
-        x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.DATA))))
+        x.deadline_at = now + x.patience_s(DATA)
+
+
+def _last_chunk(x: State, part: ResponsePart) -> bytes:
+    assert x.route is not None
+    return last_chunk(hygiene.trailers(part.trailers, hygiene.touched(x.route.response_ops)))
 
 
 def _over(x: State, now: Instant) -> None:
@@ -114,7 +125,10 @@ def _over(x: State, now: Instant) -> None:
     # A connection that is still full of this request could not tell the next exchange so.
     x.let_go(reusable=x.upstream_keeps and x.client_body_ended and not x.up_full)
     x.forget_request()
-    x.enter(Phase.LAST, Instant(now + x.timeouts.send_s))
+    if x.hands.all_taken():
+        x.leave(now)
+    else:
+        x.enter(LAST, now + x.timeouts.send_s)
 
 
 def on_cut(x: State, event: UpstreamGone, now: Instant) -> None:
@@ -126,18 +140,18 @@ def on_downstream_full(x: State, _event: DownstreamFull, now: Instant) -> None:
     """The client reads too slowly: stop reading from the upstream."""
     if not x.up_paused:
         x.up_paused = True
-        x.out.append(PAUSE_UP)
-        if x.phase is not Phase.TUNNEL:
-            x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
+        x.hands.pause_up()
+        if x.phase is not TUNNEL:
+            x.deadline_at = now + x.patience_s(x.phase)
 
 
 def on_downstream_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
     """The client has taken everything so far: read on."""
     if x.up_paused:
         x.up_paused = False
-        x.out.append(RESUME_UP)
-        if x.phase is not Phase.TUNNEL:
-            x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
+        x.hands.resume_up()
+        if x.phase is not TUNNEL:
+            x.deadline_at = now + x.patience_s(x.phase)
 
 
 def on_upstream_full(x: State, _event: UpstreamFull, _now: Instant) -> None:
@@ -150,13 +164,13 @@ def on_upstream_taken(x: State, _event: UpstreamTaken, now: Instant) -> None:
     """The upstream has taken everything so far: whoever must move next has its time from now."""
     x.up_full = False
     x.balance_client()
-    if x.phase is Phase.HEAD:
-        x.out.append(SetDeadline(Instant(now + x.patience_s(Phase.HEAD))))
+    if x.phase is HEAD:
+        x.deadline_at = now + x.patience_s(HEAD)
 
 
 def on_taken(x: State, _event: DownstreamTaken, now: Instant) -> None:
     """The client has it all."""
-    x.finish(Fate.KEEP if x.keep and x.client_body_ended else Fate.CLOSE, now)
+    x.leave(now)
 
 
 def on_taking(x: State, _event: DownstreamTaking, now: Instant) -> None:
@@ -165,15 +179,11 @@ def on_taking(x: State, _event: DownstreamTaking, now: Instant) -> None:
     What is buffered between us can be megabytes, so the time for all of it would be a demand for
     speed, and cut every large answer of a client on a slow line.
     """
-    tunnelling = x.phase is Phase.TUNNEL
+    tunnelling = x.phase is TUNNEL
     wait_s = x.timeouts.tunnel_idle_s if tunnelling else x.timeouts.send_s
-    x.out.append(SetDeadline(Instant(now + wait_s)))
+    x.deadline_at = now + wait_s
 
 
 def on_take_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
     """The client does not take the end of its answer."""
     x.cut(faults.CLIENT_TAKE_TIMEOUT, now)
-
-
-PAUSE_UP: Final = PauseUp()
-RESUME_UP: Final = ResumeUp()

@@ -4,13 +4,12 @@ from typing import Final
 
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
-from loomproxy.core.command import SendUp, Serve, SetDeadline
 from loomproxy.core.event import Answered, DeadlineExpired, RequestBroken
 from loomproxy.core.exchange.attempt import attempt
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.fault import Fault
 from loomproxy.core.http1.framing import chunk, last_chunk
-from loomproxy.core.message import Framing, RequestHead, RequestPart
+from loomproxy.core.message import CHUNKED, NONE, RequestHead, RequestPart
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Redirect, Respond, Route, ToPool
 from loomproxy.core.units import NEVER, Instant
@@ -24,10 +23,15 @@ def on_request(x: State, head: RequestHead, now: Instant) -> None:
     outcome, snapshot, peer = x.outcome, x.snapshot, x.peer
     x.request = outcome.head = head
     outcome.begun_at = now
-    outcome.client_ip = hygiene.client_ip(head.block, peer, snapshot.policy)
-    outcome.request_id = hygiene.request_id(head.block, snapshot.policy, outcome.request_id)
-    x.client_body_ended = head.framing is Framing.NONE
+    if peer.trusted:
+        outcome.client_ip = hygiene.client_ip(head.block, peer, snapshot.policy)
+    outcome.request_id = hygiene.request_id(head, snapshot.policy, outcome.request_id)
+    x.client_body_ended = head.framing is NONE
     x.keep = x.keep and head.keep_alive
+    if head.for_us:
+        x.enter(Phase.POLICY, NEVER)
+        x.reply(answer.LAST_RECIPIENT, now)
+        return
     route = snapshot.table.find(head, peer.listener)
     if route is None:
         x.enter(Phase.POLICY, NEVER)
@@ -36,14 +40,6 @@ def on_request(x: State, head: RequestHead, now: Instant) -> None:
     x.route = route
     x.timeouts = route.timeouts
     outcome.route = route.name
-    x.values = hygiene.Values(
-        client_ip=outcome.client_ip,
-        request_id=outcome.request_id,
-        host=head.authority,
-        scheme=peer.scheme,
-        path=head.path,
-        route=route.name.encode(),
-    )
     _act(x, route, head, now)
 
 
@@ -53,18 +49,23 @@ def _act(x: State, route: Route, head: RequestHead, now: Instant) -> None:
         x.enter(Phase.POLICY, NEVER)
         x.refuse(faults.BODY_TOO_LARGE, now)
     elif type(action) is ToPool:
-        x.pool = x.world.pools[action.pool]
+        x.pool = pool = x.world.pools[action.pool]
         x.outcome.pool = action.pool
         x.upgrading = x.client_body_ended and head.upgrade in route.upgrades
-        x.replay = Replay(route.replay_bytes_max)
-        x.pool.note_request(now)
+        if not x.client_body_ended:
+            x.replay = Replay(route.replay_bytes_max)
+        pool.budget.note_request(now)
         attempt(x, now)
+    elif isinstance(action, Redirect) and action.lacks(head):
+        x.enter(Phase.POLICY, NEVER)
+        x.refuse(faults.REQUEST_MALFORMED, now)
     elif isinstance(action, Respond | Redirect):
         x.enter(Phase.POLICY, NEVER)
         x.reply(answer.configured(action, head, x.peer.scheme), now)
     elif head.method in READING:
-        x.enter(Phase.POLICY, Instant(now + x.timeouts.service_s))
-        x.out.append(Serve(x.ask, head.path))
+        x.ask += 1
+        x.enter(Phase.POLICY, now + x.timeouts.service_s)
+        x.hands.serve(x.ask, head.path)
     else:
         x.enter(Phase.POLICY, NEVER)
         x.refuse(faults.METHOD_NOT_ALLOWED, now)
@@ -79,7 +80,8 @@ def on_refused_head(x: State, event: RequestBroken, now: Instant) -> None:
 
 def on_answered(x: State, event: Answered, now: Instant) -> None:
     """The house answered."""
-    x.reply(answer.Answer(event.status, event.content_type, event.body), now)
+    if event.ask == x.ask:
+        x.reply(answer.Answer(event.status, event.content_type, event.body), now)
 
 
 def on_service_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
@@ -101,16 +103,19 @@ def on_request_part(x: State, part: RequestPart, now: Instant) -> None:
     if x.phase is Phase.HEAD or x.phase is Phase.DATA:
         data = replay.take()
         if data:
-            x.out.append(SendUp(data))
-        x.out.append(SetDeadline(Instant(now + x.patience_s(x.phase))))
+            x.hands.send_up(data)
+        x.deadline_at = now + x.patience_s(x.phase)
     x.balance_client()
 
 
 def _framed(x: State, part: RequestPart) -> bytes:
-    if x.request.framing is not Framing.CHUNKED:
+    if x.request.framing is not CHUNKED:
         return part.data
     data = chunk(part.data) if part.data else b""
-    return data + last_chunk(hygiene.trailers(part.trailers)) if part.ended else data
+    if not part.ended:
+        return data
+    assert x.route is not None
+    return data + last_chunk(hygiene.trailers(part.trailers, hygiene.touched(x.route.request_ops)))
 
 
 def ignore_part(x: State, part: RequestPart, _now: Instant) -> None:

@@ -2,13 +2,13 @@
 
 from loomproxy.core import fault as faults
 from loomproxy.core import hygiene
-from loomproxy.core.command import Open, SendUp
 from loomproxy.core.event import DeadlineExpired, Opened, OpenFailed, SlotFreed, UpstreamGone
-from loomproxy.core.exchange.state import Phase, State
+from loomproxy.core.exchange.state import HEAD, Phase, State
 from loomproxy.core.fault import Fault
 from loomproxy.core.pool import Pool
 from loomproxy.core.retry import may_repeat
-from loomproxy.core.units import Instant
+from loomproxy.core.route import HOST_OF_ENDPOINT
+from loomproxy.core.units import NO_MOMENT, Instant
 
 
 def attempt(x: State, now: Instant) -> None:
@@ -27,18 +27,22 @@ def attempt(x: State, now: Instant) -> None:
     x.holding = True
     outcome.attempts += 1
     outcome.connecting_at = now
-    outcome.opened_at = Instant(0.0)
+    outcome.opened_at = NO_MOMENT
     outcome.reused = False
     outcome.endpoint = endpoint.name
-    x.enter(Phase.CONNECT, Instant(now + x.timeouts.connect_s))
-    x.out.append(Open(x.ask, endpoint, x.fresh))
+    x.ask += 1
+    if x.hands.open(x.ask, endpoint, fresh=x.fresh):
+        _connected(x, now, reused=True)
+    else:
+        x.enter(Phase.CONNECT, now + x.timeouts.connect_s)
 
 
 def _wait(x: State, pool: Pool, now: Instant) -> None:
     if x.ticket is not None:  # Woken, but somebody was faster: place and deadline stay.
         pool.wait_again(x.ticket)
         return
-    x.enter(Phase.QUEUE, Instant(now + x.timeouts.queue_s))
+    x.ask += 1
+    x.enter(Phase.QUEUE, now + x.timeouts.queue_s)
     if not pool.usable():
         x.refuse(faults.POOL_UNAVAILABLE, now)
         return
@@ -47,9 +51,10 @@ def _wait(x: State, pool: Pool, now: Instant) -> None:
         x.refuse(faults.QUEUE_FULL, now)
 
 
-def on_slot_freed(x: State, _event: SlotFreed, now: Instant) -> None:
+def on_slot_freed(x: State, event: SlotFreed, now: Instant) -> None:
     """Our turn in the queue."""
-    attempt(x, now)
+    if event.ask == x.ask:
+        attempt(x, now)
 
 
 def on_queue_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
@@ -58,36 +63,48 @@ def on_queue_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
 
 
 def on_opened(x: State, event: Opened, now: Instant) -> None:
-    """The connection is there: the head and what came of the body go up together."""
+    """The connection that was asked for is there."""
+    if event.ask == x.ask:
+        _connected(x, now, reused=False)
+
+
+def _connected(x: State, now: Instant, *, reused: bool) -> None:
+    """A connection is held: the head and what came of the body go up together."""
     outcome, replay = x.outcome, x.replay
-    assert replay is not None, "a request without its replay"
-    x.reused = outcome.reused = event.reused
+    x.reused = outcome.reused = reused
     outcome.opened_at = now
-    x.enter(Phase.HEAD, Instant(now + x.patience_s(Phase.HEAD)))
-    x.out.append(SendUp(_head_up(x) + replay.take()))
-    x.balance_client()
+    x.enter(HEAD, now + x.patience_s(HEAD))
+    if replay is None:
+        x.hands.send_up(_head_up(x))
+    else:
+        x.hands.send_up(_head_up(x) + replay.take())
+        x.balance_client()
 
 
 def _head_up(x: State) -> bytes:
     route, endpoint, request = x.route, x.endpoint, x.request
     assert route is not None
     assert endpoint is not None
-    rewrite = route.rewrite
+    rewrite, host = route.rewrite, route.host
+    if host == HOST_OF_ENDPOINT or (host is None and not request.authority):
+        host = endpoint.authority  # HTTP/1.0 knows requests without a host.
     return hygiene.request_up(
         request,
         peer=x.peer,
         policy=x.snapshot.policy,
         target=request.target if rewrite is None else rewrite.target(request),
-        host=endpoint.authority if route.host == b"" else route.host,
+        host=host,
         ops=route.request_ops,
         upgrade=x.upgrading,
+        request_id=x.outcome.request_id,
         values=x.values,
     )
 
 
 def on_open_failed(x: State, event: OpenFailed, now: Instant) -> None:
     """No connection, so nothing was sent."""
-    _failed(x, event.fault, now)
+    if event.ask == x.ask:
+        _failed(x, event.fault, now)
 
 
 def on_connect_timeout(x: State, _event: DeadlineExpired, now: Instant) -> None:
@@ -106,15 +123,14 @@ def _failed(x: State, fault: Fault, now: Instant) -> None:
     assert endpoint is not None
     assert pool is not None
     assert route is not None
-    assert replay is not None
     again = may_repeat(
         fault,
         method=x.request.method,
         reused=x.reused,
-        replayable=replay.whole and not x.interims,
+        replayable=(replay is None or replay.whole) and not x.interims,
         attempts=x.outcome.attempts,
         policy=route.retry,
-    ) and pool.may_retry(now)
+    ) and pool.budget.may_retry(now)
     if not again:
         x.fail(fault, now)
         return
@@ -122,8 +138,9 @@ def _failed(x: State, fault: Fault, now: Instant) -> None:
         x.fresh = True  # The peer closed an idle connection: nobody's failure, only a race lost.
     else:
         endpoint.observe(fault, now)
-        x.tried.append(endpoint)
+        x.tried = (*x.tried, endpoint)
     x.let_go()
     x.reused = False
-    replay.rewind()
+    if replay is not None:
+        replay.rewind()
     attempt(x, now)

@@ -6,29 +6,19 @@ table that says which event is heard where is in `loomproxy.core.exchange` itsel
 
 import enum
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
-from loomproxy.core.command import (
-    Command,
-    Fate,
-    Finish,
-    HeadDown,
-    PauseDown,
-    Release,
-    ResumeDown,
-    SetDeadline,
-    Wake,
-)
+from loomproxy.core.command import Fate, Hands
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.fault import Fault
 from loomproxy.core.hygiene import Peer
-from loomproxy.core.message import Framing, RequestHead
+from loomproxy.core.message import NONE, Framing, RequestHead, ResponseHead
 from loomproxy.core.outcome import Outcome
 from loomproxy.core.pool import Pool, Ticket
 from loomproxy.core.replay import Replay
-from loomproxy.core.route import Route, Timeouts
+from loomproxy.core.route import Route
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.core.world import World
 
@@ -49,65 +39,70 @@ class Phase(enum.Enum):
     __hash__ = object.__hash__  # Members are singletons; enum's own is a Python function.
 
 
+# Bound once: reading a member through its class costs as much as a call.
+REQUEST: Final = Phase.REQUEST
+HEAD: Final = Phase.HEAD
+DATA: Final = Phase.DATA
+LAST: Final = Phase.LAST
+TUNNEL: Final = Phase.TUNNEL
+DONE: Final = Phase.DONE
+KEEP: Final = Fate.KEEP
+CLOSE: Final = Fate.CLOSE
+
 Step = Callable[[Any, Any, Instant], None]  # type: ignore[explicit-any] # each event its handler
-"""What is done about one kind of event in one phase: change the state, append to `out`."""
+"""What is done about one kind of event in one phase: change the state, ask the hands."""
+
+
+NO_REQUEST: Final = RequestHead(
+    method=b"-",
+    target=b"-",
+    path=b"-",
+    query=b"",
+    minor_version=1,
+    authority=b"",
+    host=b"",
+    framing=NONE,
+    body_bytes=0,
+    keep_alive=False,
+    expect_continue=False,
+    upgrade=b"",
+    nominated=(),
+    block=b"",
+)
+"""Stands for a request that could not be read."""
 
 
 class State:
-    """What one exchange knows, and the moves that every phase shares."""
+    """What one exchange knows, and the moves that every phase shares.
+
+    Made with the worker's `world`, the `peer` who asks, the `hands` that do what is asked for,
+    `fresh_id` for a request that brings no id of its own, and `may_keep`: whether the client's
+    connection may carry another exchange.
+    """
 
     __slots__ = (
-        "ask",
-        "client_body_ended",
-        "client_paused",
-        "down_framing",
-        "endpoint",
-        "fresh",
-        "holding",
-        "interims",
-        "keep",
-        "out",
-        "outcome",
-        "owner",
-        "peer",
-        "phase",
-        "pool",
-        "replay",
-        "request",
-        "reused",
-        "route",
-        "shut",
-        "snapshot",
-        "steps",
-        "ticket",
-        "timeouts",
-        "tried",
-        "up_full",
-        "up_paused",
-        "upgrading",
-        "upstream_keeps",
-        "values",
-        "world",
+        *("world", "snapshot", "peer", "hands", "outcome", "phase", "deadline_at", "ask"),
+        *("request", "route", "timeouts", "replay", "client_body_ended", "client_paused", "keep"),
+        *("pool", "endpoint", "ticket", "tried", "fresh", "reused", "holding", "up_full"),
+        *("interims", "down_framing", "upstream_keeps", "up_paused", "upgrading", "shut"),
     )
 
-    table: ClassVar[dict[Phase, dict[type, Step]]]
-
-    def __init__(self, world: World, peer: Peer, *, fresh_id: bytes, may_keep: bool) -> None:
-        self.phase = Phase.REQUEST
-        self.steps = self.table[Phase.REQUEST]
-        self.out: list[Command] = []
-        self.owner: object = None  # the shell's: who performs what this exchange asks
-        self.outcome = Outcome(fresh_id, peer.ip, None)
+    def __init__(
+        self, world: World, peer: Peer, hands: Hands, *, fresh_id: bytes, may_keep: bool
+    ) -> None:
         self.world = world
         self.snapshot = world.snapshot  # kept to the end, whatever is published meanwhile
         self.peer = peer
-        self.ask = 0  # the number of the question now open
+        self.hands = hands
+        self.outcome = Outcome(fresh_id, peer.ip, None)
+        self.phase = REQUEST
+        self.deadline_at = NEVER  # of the phase; its owner looks at it after each event
+        self.ask = 0  # the number of the question that was asked last
         # The request.
-        self.request: RequestHead = NO_REQUEST
-        self.values = NO_VALUES
+        self.request = NO_REQUEST
         self.route: Route | None = None
-        self.timeouts: Timeouts = self.snapshot.timeouts  # until there is a route
-        self.replay: Replay | None = None
+        self.timeouts = world.snapshot.timeouts  # until there is a route
+        self.replay: Replay | None = None  # of its body, if it has one
         self.client_body_ended = True
         self.client_paused = False
         self.keep = may_keep  # the client's connection may carry another exchange
@@ -115,14 +110,14 @@ class State:
         self.pool: Pool | None = None
         self.endpoint: Endpoint | None = None  # whose slot we have
         self.ticket: Ticket | None = None  # our place in the queue
-        self.tried: list[Endpoint] = []
+        self.tried: tuple[Endpoint, ...] = ()
         self.fresh = False  # no reused connection any more
         self.reused = False
-        self.holding = False  # between Open and Release
+        self.holding = False  # an upstream, between `open` and `release`
         self.up_full = False
         # The answer.
         self.interims = 0
-        self.down_framing = Framing.NONE
+        self.down_framing = NONE
         self.upstream_keeps = False
         self.up_paused = False
         self.upgrading = False
@@ -131,9 +126,36 @@ class State:
     def enter(self, phase: Phase, deadline_at: Instant) -> None:
         """Go to `phase`: whatever was asked before is abandoned, and its one deadline is set."""
         self.phase = phase
-        self.steps = self.table[phase]
-        self.ask += 1
-        self.out.append(SetDeadline(deadline_at))
+        self.deadline_at = deadline_at
+
+    def values(self) -> hygiene.Values:
+        """What the placeholders of header operations stand for."""
+        outcome, head, route = self.outcome, self.request, self.route
+        assert route is not None, "operations without a route"
+        return hygiene.Values(
+            client_ip=outcome.client_ip,
+            request_id=outcome.request_id,
+            host=head.authority,
+            scheme=self.peer.scheme,
+            path=head.path,
+            route=route.name.encode(),
+        )
+
+    def head_for_client(self, head: ResponseHead, framing: Framing, *, keep: bool) -> bytes:
+        """A head of the upstream's, as the client shall see it."""
+        route = self.route
+        assert route is not None, "an upstream answered a request without a route"
+        return hygiene.response_down(
+            head,
+            self.request,
+            policy=self.snapshot.policy,
+            ops=route.response_ops,
+            keep_alive=keep,
+            framing=framing,
+            request_id=self.outcome.request_id,
+            values=self.values,
+            date=self.world.date,
+        )
 
     def blame(self, fault: Fault, now: Instant) -> None:
         """Write down what went wrong, and where; the first fault is the one that counts."""
@@ -174,9 +196,12 @@ class State:
             date=self.world.date,
         )
         outcome.response_bytes = len(data.partition(b"\r\n\r\n")[2])
-        self.out.append(HeadDown(reply.status, data))
+        self.hands.head_down(reply.status, data)
         self.forget_request()
-        self.enter(Phase.LAST, Instant(now + self.timeouts.send_s))
+        if self.hands.all_taken():
+            self.leave(now)
+        else:
+            self.enter(LAST, now + self.timeouts.send_s)
 
     def cut(self, fault: Fault, now: Instant) -> None:
         """Nothing can be said any more: end it, so that nobody takes it for complete."""
@@ -189,8 +214,9 @@ class State:
         if self.holding:
             self.holding = False
             self.up_paused = self.up_full = False
-            self.out.append(RELEASE_REUSABLE if reusable else RELEASE)
-            self.balance_client()
+            self.hands.release(reusable=reusable)
+            if self.client_paused:
+                self.balance_client()
         pool = self.pool
         if pool is None:
             return
@@ -202,7 +228,7 @@ class State:
             woken = pool.cancel(self.ticket)
             self.ticket = None
         if woken is not None:
-            self.out.append(Wake(woken))
+            self.hands.wake(woken)
 
     def balance_client(self) -> None:
         """Read from the client as fast as the upstream takes it, no faster."""
@@ -210,7 +236,10 @@ class State:
         pause = self.up_full or (replay is not None and replay.over)
         if pause is not self.client_paused:
             self.client_paused = pause
-            self.out.append(PAUSE_DOWN if pause else RESUME_DOWN)
+            if pause:
+                self.hands.pause_down()
+            else:
+                self.hands.resume_down()
 
     def forget_request(self) -> None:
         """No upstream will want the request any more: hold nothing, and read the client on.
@@ -219,7 +248,8 @@ class State:
         request is read and dropped.
         """
         self.replay = None
-        self.balance_client()
+        if self.client_paused:
+            self.balance_client()
 
     @property
     def awaits_continue(self) -> bool:
@@ -234,39 +264,17 @@ class State:
         """How long nothing may move in HEAD or DATA: who must move next decides."""
         if self.up_paused:
             return self.timeouts.send_s
-        if phase is Phase.HEAD and (self.client_body_ended or self.awaits_continue):
+        if phase is HEAD and (self.client_body_ended or self.awaits_continue):
             return self.timeouts.response_s
         return self.timeouts.idle_s
+
+    def leave(self, now: Instant) -> None:
+        """All is said and taken."""
+        self.finish(KEEP if self.keep and self.client_body_ended else CLOSE, now)
 
     def finish(self, fate: Fate, now: Instant) -> None:
         """Say the last word; the client is read again, for its next request or its close."""
         self.forget_request()
         self.outcome.ended_at = now
-        self.enter(Phase.DONE, NEVER)
-        self.out.append(Finish(self.outcome, fate))
-
-
-NO_REQUEST: Final = RequestHead(
-    method=b"-",
-    target=b"-",
-    path=b"-",
-    query=b"",
-    minor_version=1,
-    authority=b"",
-    host=b"",
-    framing=Framing.NONE,
-    body_bytes=0,
-    keep_alive=False,
-    expect_continue=False,
-    upgrade=b"",
-    nominated=(),
-    block=b"",
-)
-"""Stands for a request that could not be read."""
-
-NO_VALUES: Final = hygiene.Values()
-
-PAUSE_DOWN: Final = PauseDown()
-RESUME_DOWN: Final = ResumeDown()
-RELEASE: Final = Release(reusable=False)
-RELEASE_REUSABLE: Final = Release(reusable=True)
+        self.enter(DONE, NEVER)
+        self.hands.finish(self.outcome, fate)

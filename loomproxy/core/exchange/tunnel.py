@@ -3,33 +3,20 @@
 from typing import Final
 
 from loomproxy.core import fault as faults
-from loomproxy.core import hygiene
-from loomproxy.core.command import (
-    BeginTunnel,
-    Fate,
-    HeadDown,
-    SendDown,
-    SendUp,
-    SetDeadline,
-    ShutDown,
-    ShutUp,
-)
+from loomproxy.core.command import Fate
 from loomproxy.core.event import DeadlineExpired, HalfClosed, TunnelData, UpstreamGone
 from loomproxy.core.exchange.state import Phase, State
-from loomproxy.core.message import Framing, ResponseHead
+from loomproxy.core.message import TUNNEL as UPGRADED
+from loomproxy.core.message import ResponseHead
 from loomproxy.core.units import Instant
 
 FIN_OF_CLIENT: Final = 1
 FIN_OF_UPSTREAM: Final = 2
-BEGIN_TUNNEL: Final = BeginTunnel()
-SHUT_UP: Final = ShutUp()
-SHUT_DOWN: Final = ShutDown()
 
 
 def switch(x: State, head: ResponseHead, now: Instant) -> None:
     """The upstream switches protocols, if that is what was asked of it (RFC 9110 §7.8)."""
-    route = x.route
-    if not x.upgrading or head.upgrade != x.request.upgrade or route is None:
+    if not x.upgrading or head.upgrade != x.request.upgrade:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
         return
     assert x.endpoint is not None, "an answer from nobody"
@@ -37,17 +24,9 @@ def switch(x: State, head: ResponseHead, now: Instant) -> None:
     x.outcome.answered_at = now
     x.outcome.status = head.status
     x.keep = False
-    data = hygiene.response_down(
-        head,
-        x.request,
-        policy=x.snapshot.policy,
-        ops=route.response_ops,
-        keep_alive=True,
-        framing=Framing.TUNNEL,
-        values=x.values,
-    )
-    x.out += (HeadDown(head.status, data), BEGIN_TUNNEL)
-    x.enter(Phase.TUNNEL, Instant(now + x.timeouts.tunnel_idle_s))
+    x.hands.head_down(head.status, x.head_for_client(head, UPGRADED, keep=True))
+    x.hands.begin_tunnel()
+    x.enter(Phase.TUNNEL, now + x.timeouts.tunnel_idle_s)
 
 
 def on_data(x: State, event: TunnelData, now: Instant) -> None:
@@ -55,17 +34,20 @@ def on_data(x: State, event: TunnelData, now: Instant) -> None:
     size = len(event.data)
     if event.from_downstream:
         x.outcome.request_bytes += size
-        x.out.append(SendUp(event.data))
+        x.hands.send_up(event.data)
     else:
         x.outcome.response_bytes += size
-        x.out.append(SendDown(event.data))
-    x.out.append(SetDeadline(Instant(now + x.timeouts.tunnel_idle_s)))
+        x.hands.send_down(event.data)
+    x.deadline_at = now + x.timeouts.tunnel_idle_s
 
 
 def on_fin(x: State, event: HalfClosed, now: Instant) -> None:
     """One side has said all; the other may go on until it has, too."""
     x.shut |= FIN_OF_CLIENT if event.from_downstream else FIN_OF_UPSTREAM
-    x.out.append(SHUT_UP if event.from_downstream else SHUT_DOWN)
+    if event.from_downstream:
+        x.hands.shut_up()
+    else:
+        x.hands.shut_down()
     if x.shut == FIN_OF_CLIENT | FIN_OF_UPSTREAM:
         x.let_go()
         x.finish(Fate.CLOSE, now)

@@ -1,4 +1,4 @@
-"""Where a message body ends: by length, by chunks, by the sender's close.
+"""Where a message body ends: by chunks, or by the sender's close. By length, the wire counts.
 
 A *body* is fed the connection's bytes and a position in them, and answers with a `Taken`: the
 payload found, the position behind it, and whether that was all. It keeps no bytes of its own. A
@@ -23,9 +23,19 @@ from loomproxy.core.http1.limits import (
     Limits,
     Refusal,
 )
-from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing
+from loomproxy.core.message import (
+    CHUNKED,
+    CLOSE,
+    LENGTH,
+    NONE,
+    SWITCHING_PROTOCOLS,
+    TUNNEL,
+    Framing,
+)
 
 STATUS_FINAL_MIN: Final = 200
+
+TOO_LARGE: Final = "the body is larger than body_bytes_max"
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """The end of a chunked body that has no trailers."""
@@ -45,14 +55,14 @@ def last_chunk(trailers: bytes) -> bytes:
 def response_framing(status: int, method: bytes, length: int | None, *, chunked: bool) -> Framing:
     """How the body of a response to `method` is framed (RFC 9112 §6.3, in its order)."""
     if status == SWITCHING_PROTOCOLS:
-        return Framing.TUNNEL
+        return TUNNEL
     if status < STATUS_FINAL_MIN or status in (204, 304) or method == b"HEAD":
-        return Framing.NONE
+        return NONE
     if chunked:
-        return Framing.CHUNKED
+        return CHUNKED
     if length is None:
-        return Framing.CLOSE
-    return Framing.LENGTH if length else Framing.NONE
+        return CLOSE
+    return LENGTH if length else NONE
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -74,32 +84,6 @@ class Body(Protocol):
         """Whether the sender's close is a proper end of this body."""
 
 
-class LengthBody:
-    """A body of `length` bytes, more than 0."""
-
-    __slots__ = ("_missing",)
-
-    def __init__(self, length: int) -> None:
-        assert length > 0
-        self._missing = length
-
-    def take(self, data: bytes, at: int) -> Taken | None:
-        """All that is there, up to the end of the body."""
-        have = len(data) - at
-        if not have:
-            return None
-        if have <= self._missing:
-            self._missing -= have
-            return Taken(data[at:] if at else data, at + have, ended=not self._missing)
-        end = at + self._missing
-        self._missing = 0
-        return Taken(data[at:end], end, ended=True)
-
-    def take_eof(self) -> bool:
-        """RFC 9112 §8: fewer bytes than announced make an incomplete message."""
-        return False
-
-
 class CloseBody:
     """A body that ends when its sender closes; of responses only."""
 
@@ -115,7 +99,7 @@ class CloseBody:
         if not have:
             return None
         if not self._room:
-            return Refusal(self._fault, "the body is larger than body_bytes_max")
+            return Refusal(self._fault, TOO_LARGE)
         used = min(have, self._room)
         self._room -= used
         return Taken(data[at : at + used] if used < len(data) else data, at + used, ended=False)
@@ -132,6 +116,10 @@ _QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,%d}+)((?:;%b(?:=(?:%b|%b))?)*)"
     % (CHUNK_SIZE_DIGITS_MAX, _TOKEN, _TOKEN, _QUOTED)
+)
+# `0` alone would end the body, and is left to the rest.
+_PLAIN_CHUNK_LINE: Final = re.compile(
+    rb"([1-9A-Fa-f][0-9A-Fa-f]{0,%d}+)\r\n" % (CHUNK_SIZE_DIGITS_MAX - 1)
 )
 _VALUE: Final = rb"(?:[!-~\x80-\xff]++(?:[ \t]++(?=[!-~\x80-\xff]))?)*"
 _FIELD_LINE: Final = re.compile(rb"(%b):[ \t]*+(%b)[ \t]*+\r\n" % (_TOKEN, _VALUE))
@@ -169,6 +157,20 @@ class ChunkedBody:
 
     def take(self, data: bytes, at: int) -> Taken | Refusal | None:
         """The payload of every chunk, or part of one, that is there."""
+        if not (self._missing or self._in_trailers):
+            # Most reads of a stream bring one chunk, whole and without extensions.
+            plain = _PLAIN_CHUNK_LINE.match(data, at)
+            if plain is not None:
+                begin = plain.end()
+                end = len(data) - 2
+                size = end - begin
+                if int(plain[1], 16) == size <= self._room and data.endswith(b"\r\n"):
+                    self._room -= size
+                    return Taken(data[begin:end], end + 2, False)  # noqa: FBT003 - as often as this
+        return self._take(data, at)
+
+    def _take(self, data: bytes, at: int) -> Taken | Refusal | None:
+        """The payload of whatever pieces of chunks are there."""
         pieces: list[bytes] = []
         began = at
         try:
@@ -226,7 +228,7 @@ class ChunkedBody:
             raise _Broken(self._fault, f"{data[at:end][:40]!r} is not a chunk size")
         size = int(match[1], 16)
         if size > self._room:
-            raise _Broken(self._too_large, "the body is larger than body_bytes_max")
+            raise _Broken(self._too_large, TOO_LARGE)
         extension_bytes = len(match[2])
         if extension_bytes:
             spare = _CHUNK_EXTENSION_FREE_BYTES + 2 * size

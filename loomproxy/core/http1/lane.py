@@ -22,14 +22,23 @@ from typing import Final
 
 from loomproxy.core.http1.framing import response_framing
 from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits
-from loomproxy.core.hygiene import any_case, nominations
-from loomproxy.core.message import Framing, RequestHead, ResponseHead
+from loomproxy.core.hygiene import any_case, nominations, usual_nominations
+from loomproxy.core.message import (
+    CHUNKED,
+    CLOSE,
+    LENGTH,
+    NONE,
+    TUNNEL,
+    Framing,
+    RequestHead,
+    ResponseHead,
+)
 
 _SEGMENT: Final = rb"[!$&'()*+,\-.0-9:;=@A-Z_a-z~]"
 _ESCAPE: Final = rb"%(?!00|2[EeFf]|5[Cc])[0-9A-Fa-f]{2}"
 _PATH: Final = rb"(?>(?:/(?!\.{1,2}(?:[/;? ]))%b*+(?:%b%b*+)*)+)" % (_SEGMENT, _ESCAPE, _SEGMENT)
 _REQUEST_LINE: Final = re.compile(
-    rb"([A-Z]{1,%d}+) ((%b)(?:\?([!\"$-~]*+))?) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
+    rb"([A-Z]{1,%d}+) (?!//)((%b)(?:\?([!\"$-~]*+))?) HTTP/1\.1\r\n" % (METHOD_BYTES_MAX, _PATH)
 )
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?\r\n")
 
@@ -55,14 +64,8 @@ _AUTHORITY: Final = re.compile(
 _FIELD_BYTES_MIN: Final = (
     4  # `a:` and CRLF: a block with fewer bytes than that per field allowed needs no count
 )
-
-
-# Bound once: reading a member through its class costs as much as a call.
-_NONE: Final = Framing.NONE
-_LENGTH: Final = Framing.LENGTH
-_CHUNKED: Final = Framing.CHUNKED
-_CLOSE: Final = Framing.CLOSE
-_TUNNEL: Final = Framing.TUNNEL
+_UNUSUAL_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
+_STATUS_NO_CONTENT: Final = 204
 
 
 def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHead | None:
@@ -74,7 +77,9 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
     if line is None:
         return None
     method, target, path, query = line.groups(b"")
-    if len(target) > limits.target_bytes_max or method == b"CONNECT":
+    if len(target) > limits.target_bytes_max or method in _UNUSUAL_METHODS:
+        return None
+    if method == b"OPTIONS" and b"max-forwards" in raw.lower():
         return None
     block = raw[line.end() : -2]
     if known is None or block != known.block:
@@ -92,8 +97,9 @@ def request(raw: bytes, limits: Limits, known: RequestHead | None) -> RequestHea
         known.keep_alive,
         known.expect_continue,
         known.upgrade,
-        known.nominated,
+        (),
         known.block,
+        known.memo,
     )
 
 
@@ -106,17 +112,19 @@ def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> 
     authority = _AUTHORITY.fullmatch(picked.get(b"host", b""))
     if authority is None or len(picked) != len(found):
         return None
-    length: tuple[Framing, int] | None = (_NONE, 0)
+    length: tuple[Framing, int] | None = (NONE, 0)
     if b"content-length" in picked or b"transfer-encoding" in picked:
         length = _length(picked, limits)
     expect = picked.get(b"expect")
     if length is None or (expect is not None and expect.lower() != b"100-continue"):
         return None
     close, upgrade = False, b""
-    nominated: tuple[bytes, ...] = ()
     connection = picked.get(b"connection")
     if connection is not None:
-        close, _, upgrades, nominated = nominations(connection)
+        usual = usual_nominations(connection)
+        if usual is None:
+            return None
+        close, _, upgrades, _ = usual
         upgrade = picked.get(b"upgrade", b"").lower() if upgrades else b""
     return RequestHead(
         line[1],
@@ -131,7 +139,7 @@ def _picked(raw: bytes, line: re.Match[bytes], block: bytes, limits: Limits) -> 
         not close,
         expect is not None,
         upgrade,
-        nominated,
+        (),
         block,
     )
 
@@ -142,13 +150,13 @@ def _length(picked: dict[bytes, bytes], limits: Limits) -> tuple[Framing, int] |
     coding = picked.get(b"transfer-encoding")
     if digits is None:
         assert coding is not None
-        return (_CHUNKED, 0) if coding.lower() == b"chunked" else None
+        return (CHUNKED, 0) if coding == b"chunked" else None
     if coding is not None or not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX:
         return None
     length = int(digits)
     if length > limits.body_bytes_max:
         return None
-    return (_LENGTH if length else _NONE), length
+    return (LENGTH if length else NONE), length
 
 
 def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
@@ -166,17 +174,17 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
     if len(picked) != len(found):
         return None
     minor_version = 1 if minor == b"1" else 0
+    status = int(status_digits)
     chunked = False
     length: int | None = None
     if b"content-length" in picked or b"transfer-encoding" in picked:
         found_length = _length(picked, limits)
         if found_length is None:
             return None
-        chunked = found_length[0] is _CHUNKED
+        chunked = found_length[0] is CHUNKED
         length = None if chunked else found_length[1]
-        if chunked and not minor_version:
+        if (chunked and not minor_version) or (status == _STATUS_NO_CONTENT and length != 0):
             return None
-    status = int(status_digits)
     framing = response_framing(status, method, length, chunked=chunked)
     keep_alive, upgrade, nominated = _persistence(picked, minor_version, framing)
     return ResponseHead(
@@ -184,7 +192,7 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | None:
         reason,
         minor_version,
         framing,
-        (length or 0) if framing is _LENGTH else 0,
+        (length or 0) if framing is LENGTH else 0,
         keep_alive,
         upgrade,
         nominated,
@@ -197,7 +205,7 @@ def _persistence(
 ) -> tuple[bool, bytes, tuple[bytes, ...]]:
     """Whether the connection outlives the response, its Upgrade, and what Connection nominates."""
     connection = picked.get(b"connection")
-    ends_here = framing is _CLOSE or framing is _TUNNEL
+    ends_here = framing is CLOSE or framing is TUNNEL
     if connection is None:
         return minor_version == 1 and not ends_here, b"", ()
     close, keep, upgrades, nominated = nominations(connection)

@@ -34,6 +34,14 @@ overflow."""
 LENGTH_DIGITS_MAX: Final = 18
 """Decimal digits of Content-Length: below 2**60 bytes, for the same reason."""
 
+CONNECTION_OPTIONS_MAX: Final = 32
+"""Options in a request's Connection. Each must be looked up among the fields; real clients name two
+or three."""
+
+HOPS_DIGITS_MAX: Final = 9
+"""Decimal digits of Max-Forwards. Nobody is further away than a few hops; this only keeps the
+number within anybody's integer."""
+
 MEMO_BYTES_MAX: Final = 4096
 """A head up to this size is remembered until the next one, which is often the same. Costs memory
 per connection."""

@@ -4,21 +4,28 @@ h11 forgives what an endpoint may forgive and a proxy must not, because the next
 it otherwise: bare LF, Content-Length together with Transfer-Encoding, Transfer-Encoding on
 HTTP/1.0, obs-fold, control characters in values, whitespace before a colon. Such heads are refused
 before h11 sees them. So are names that become another name where `-`, `_` and `.` are one (CGI,
-WSGI, PHP), targets that a path-based rule could misjudge, and hosts that are not hosts. What passes
-leaves here in canonical form.
+WSGI, PHP), and what `target` refuses. What passes leaves here in canonical form. `docs/http.md` has
+all of it, with the reasons.
 """
 
-import ipaddress
 import re
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 import h11
 
 from loomproxy.core import fault as faults
-from loomproxy.core.fault import Fault
 from loomproxy.core.http1.framing import field_line, response_framing
-from loomproxy.core.http1.limits import LENGTH_DIGITS_MAX, METHOD_BYTES_MAX, Limits, Refusal
-from loomproxy.core.hygiene import SHADOWED, nominations
+from loomproxy.core.http1.limits import (
+    CONNECTION_OPTIONS_MAX,
+    HOPS_DIGITS_MAX,
+    LENGTH_DIGITS_MAX,
+    METHOD_BYTES_MAX,
+    Limits,
+    Refusal,
+)
+from loomproxy.core.http1.refuse import Unacceptable, malformed, shown, unacceptable
+from loomproxy.core.http1.target import authority_of, checked_path, host_of, origin_form
+from loomproxy.core.hygiene import SHADOWED, misnominated, nominations
 from loomproxy.core.message import Framing, RequestHead, ResponseHead
 
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
@@ -27,26 +34,15 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FOLD: Final = re.compile(rb"\r\n[ \t]")
 _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _STATUS_LINE: Final = re.compile(rb"HTTP/([0-9])\.([0-9]) [1-5][0-9][0-9](?: [^\r\n]*)?")
+_STATUS_LINE_BEGIN: Final = b"HTTP/1."
 _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_ALPHANUMERIC: Final = re.compile(rb"[^0-9a-z]")
-_AUTHORITY: Final = re.compile(
-    rb"((?:[0-9A-Za-z_~-]+(?:\.[0-9A-Za-z_~-]+)*\.?)|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?"
-)
-_ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
-_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
-_DOT_SEGMENT: Final = re.compile(rb"(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:/|;|%2[Ff]|%5[Cc]|\Z)")
-_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 _LINE_ENDS_BYTES: Final = 2
-_PORT_MAX: Final = 65535
-_SHOWN_BYTES_MAX: Final = 60
-
-
-class _Unacceptable(Exception):
-    """The head must be refused."""
-
-    def __init__(self, fault: Fault, detail: str) -> None:
-        super().__init__(detail)
-        self.refusal = Refusal(fault, detail)
+_H11_WORDS_BYTES_MAX: Final = 120
+_STATUS_NO_CONTENT: Final = 204
+_UNSERVED: Final = frozenset((b"CONNECT", b"TRACE"))
+"""Methods that are no gateway's to serve: a tunnel to anywhere (RFC 9110 §9.3.6), and a mirror that
+shows a script what we add for the upstream (§9.3.8 forbids to echo what is sensitive)."""
 
 
 class _Fields(NamedTuple):
@@ -77,7 +73,7 @@ def request(raw: bytes, limits: Limits) -> RequestHead | Refusal:
     """Read the request head `raw`, blank line included."""
     try:
         return _request(raw, limits)
-    except _Unacceptable as unacceptable:
+    except Unacceptable as unacceptable:
         return unacceptable.refusal
 
 
@@ -85,7 +81,7 @@ def response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead | Refusa
     """Read the response head `raw`, blank line included, that answers `method`."""
     try:
         return _response(raw, method, limits)
-    except _Unacceptable as unacceptable:
+    except Unacceptable as unacceptable:
         return Refusal(faults.UPSTREAM_MALFORMED, unacceptable.refusal.detail)
 
 
@@ -102,6 +98,14 @@ def hopeless(data: bytes, at: int, searched: int, end: int) -> str:
     return ""
 
 
+def no_answer(data: bytes, at: int) -> str:
+    """Why what begins in `data[at:]` is no response of HTTP/1, whatever follows; "" when it may."""
+    begin = data[at : at + len(_STATUS_LINE_BEGIN)]
+    if _STATUS_LINE_BEGIN.startswith(begin):
+        return ""
+    return f"the answer begins with {begin!r}, not with {_STATUS_LINE_BEGIN!r}"
+
+
 def _request(raw: bytes, limits: Limits) -> RequestHead:
     line, lines = _lines(raw, limits)
     method, target, minor_version = _request_line(line, limits)
@@ -111,22 +115,22 @@ def _request(raw: bytes, limits: Limits) -> RequestHead:
     assert isinstance(event, h11.Request)
     fields = _fields_of(event, len(lines))
     authority = _host(fields, minor_version)
-    target, authority, from_target = _origin_form(method, target, authority)
+    target, authority, from_target = origin_form(method, target, authority)
     path, _, query = target.partition(b"?")
-    _path(method, path)
     if from_target:
         fields.pairs.insert(0, (b"Host", authority))
     framing, body_bytes = _request_framing(fields, limits)
     expect_continue = _expect(fields, minor_version)
-    close, keep, upgrades, nominated = nominations(fields.listed(b"connection"))
+    close, keep, upgrades, nominated = _nominations(fields)
+    for_us = method == b"OPTIONS" and _hops_are_over(fields)
     return RequestHead(
         method=method,
         target=target,
-        path=path,
+        path=checked_path(path),
         query=query,
         minor_version=minor_version,
         authority=authority,
-        host=_host_of(authority),
+        host=host_of(authority),
         framing=framing,
         body_bytes=body_bytes,
         keep_alive=(minor_version == 1 or keep) and not close,
@@ -135,6 +139,7 @@ def _request(raw: bytes, limits: Limits) -> RequestHead:
         upgrade=fields.listed(b"upgrade").lower() if upgrades and minor_version else b"",
         nominated=nominated,
         block=fields.block(),
+        for_us=for_us,
     )
 
 
@@ -142,9 +147,9 @@ def _response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead:
     line, lines = _lines(raw, limits)
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
-        _malformed(f"{_shown(line)} is not a status line")
+        malformed(f"{shown(line)} is not a status line")
     if match[1] != b"1" or match[2] not in b"01":
-        _malformed(f"{_shown(line)} is not of HTTP/1.0 or HTTP/1.1")
+        malformed(f"{shown(line)} is not of HTTP/1.0 or HTTP/1.1")
     minor_version = int(match[2])
     _declared(lines, minor_version)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw))
@@ -158,7 +163,10 @@ def _response(raw: bytes, method: bytes, limits: Limits) -> ResponseHead:
     chunked, length = _length(fields, limits)
     framing = response_framing(event.status_code, method, length, chunked=chunked)
     close, keep, upgrades, nominated = nominations(fields.listed(b"connection"))
-    ends_here = framing in (Framing.CLOSE, Framing.TUNNEL)
+    # RFC 9112 §6.1, RFC 9110 §8.6: a 204 MUST NOT announce a body. Where one does, the body may
+    # come after all, and must not be taken for the next answer.
+    announced = event.status_code == _STATUS_NO_CONTENT and (chunked or bool(length))
+    ends_here = announced or framing in (Framing.CLOSE, Framing.TUNNEL)
     return ResponseHead(
         status=event.status_code,
         reason=bytes(event.reason),
@@ -176,34 +184,32 @@ def _lines(raw: bytes, limits: Limits) -> tuple[bytes, list[bytes]]:
     """The start line and the field lines, after refusing what no line may hold."""
     why = hopeless(raw, 0, 0, len(raw))
     if why:
-        _malformed(why)
+        malformed(why)
     if _BARE_CR.search(raw):
-        _malformed("a CR in the head is not followed by LF")
+        malformed("a CR in the head is not followed by LF")
     control = _CONTROL.search(raw)
     if control:
-        _malformed(f"the head holds the control character {control[0]!r}")
+        malformed(f"the head holds the control character {control[0]!r}")
     if _FOLD.search(raw):
         # RFC 9112 §5.2: a server MUST reject obs-fold or replace it.
-        _malformed("a field line is folded, or the first one begins with whitespace")
+        malformed("a field line is folded, or the first one begins with whitespace")
     line, *lines = raw.split(b"\r\n")[:-_LINE_ENDS_BYTES]
     if len(lines) > limits.fields_max:
-        _unacceptable(faults.HEAD_TOO_LARGE, f"{len(lines)} fields are more than fields_max")
+        unacceptable(faults.HEAD_TOO_LARGE, f"{len(lines)} fields are more than fields_max")
     return line, lines
 
 
 def _request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        _malformed(f"{_shown(line)} is not a request line")
+        malformed(f"{shown(line)} is not a request line")
     method, target, major, minor = match.groups()
     if major != b"1" or minor not in b"01":
-        _unacceptable(
-            faults.VERSION_UNSUPPORTED, f"{_shown(line[-8:])} is not HTTP/1.0 or HTTP/1.1"
-        )
-    if method == b"CONNECT" or len(method) > METHOD_BYTES_MAX:
-        _unacceptable(faults.METHOD_UNSUPPORTED, f"the method is {_shown(method)}")
+        unacceptable(faults.VERSION_UNSUPPORTED, f"{shown(line[-8:])} is not HTTP/1.0 or HTTP/1.1")
+    if method in _UNSERVED or len(method) > METHOD_BYTES_MAX:
+        unacceptable(faults.METHOD_UNSUPPORTED, f"the method is {shown(method)}")
     if len(target) > limits.target_bytes_max:
-        _unacceptable(faults.TARGET_TOO_LONG, f"the target has {len(target)} bytes")
+        unacceptable(faults.TARGET_TOO_LONG, f"the target has {len(target)} bytes")
     return method, target, int(minor)
 
 
@@ -214,30 +220,37 @@ def _declared(lines: list[bytes], minor_version: int) -> set[bytes]:
         name, colon, value = line.partition(b":")
         if not colon or not _FIELD_NAME.fullmatch(name):
             # RFC 9112 §5.1: no whitespace is allowed between the field name and colon.
-            _malformed(f"{_shown(line)} is not a field line")
+            malformed(f"{shown(line)} is not a field line")
         name = name.lower()
-        if name == b"content-length" and not value.strip(b" \t").isdigit():
-            # h11 reads `5, 5` as 5, which RFC 9112 §6.3 allows; we need no such peers.
-            _malformed(f"Content-Length is {_shown(value)}, not one number")
+        if name == b"content-length":
+            _number(value.strip(b" \t"))
         names.append(name)
     coding = b"transfer-encoding" in names
     if coding and not minor_version:
         # RFC 9112 §6.1: such a message MUST be treated as if the framing is faulty.
-        _malformed("Transfer-Encoding came with HTTP/1.0")
+        malformed("Transfer-Encoding came with HTTP/1.0")
     if coding and b"content-length" in names:
         # RFC 9112 §6.1: a server MAY reject it; §11.2 says why a proxy should.
-        _malformed("Content-Length and Transfer-Encoding came together")
+        malformed("Content-Length and Transfer-Encoding came together")
     for name in (b"content-length", b"transfer-encoding"):
         if names.count(name) > 1:
-            _malformed(f"{name.decode()} came {names.count(name)} times, expected once")
+            malformed(f"{name.decode()} came {names.count(name)} times, expected once")
     return set(names)
+
+
+def _number(digits: bytes) -> None:
+    if not digits.isdigit():
+        # h11 reads `5, 5` as 5, which RFC 9112 §6.3 allows; we need no such peers.
+        malformed(f"Content-Length is {shown(digits)}, not one number")
+    if len(digits) > LENGTH_DIGITS_MAX:
+        unacceptable(faults.BODY_TOO_LARGE, f"Content-Length is {shown(digits)}")
 
 
 def _shadows(names: set[bytes]) -> None:
     for name in names:
         plain = _NOT_ALPHANUMERIC.sub(b"-", name)
         if plain != name and (plain in SHADOWED or plain.startswith(b"x-forwarded-")):
-            _malformed(f"the field name {_shown(name)} can be taken for {plain.decode()}")
+            malformed(f"the field name {shown(name)} can be taken for {plain.decode()}")
 
 
 def _event(connection: h11.Connection, raw: bytes) -> object:
@@ -247,7 +260,7 @@ def _event(connection: h11.Connection, raw: bytes) -> object:
     except h11.RemoteProtocolError as error:
         unsupported = error.error_status_hint == faults.CODING_UNSUPPORTED.status
         fault = faults.CODING_UNSUPPORTED if unsupported else faults.REQUEST_MALFORMED
-        _unacceptable(fault, str(error)[: _SHOWN_BYTES_MAX * 2])
+        unacceptable(fault, str(error)[:_H11_WORDS_BYTES_MAX])
 
 
 def _fields_of(
@@ -264,83 +277,7 @@ def _host(fields: _Fields, minor_version: int) -> bytes:
         # h11 has refused an HTTP/1.1 request without Host (RFC 9112 §3.2).
         assert not minor_version
         return b""
-    _authority(authority)
-    return authority
-
-
-def _authority(authority: bytes) -> None:
-    match = _AUTHORITY.fullmatch(authority)
-    if match is None or int(match[2] or b"0") > _PORT_MAX:
-        _malformed(f"{_shown(authority)} is not a host with an optional port")
-    if authority.startswith(b"["):
-        try:
-            ipaddress.IPv6Address(match[1][1:-1].decode())
-        except ValueError:
-            _malformed(f"{_shown(authority)} is not an IPv6 address in brackets")
-
-
-def _host_of(authority: bytes) -> bytes:
-    """The host in lower case, without port and without the dot that ends an absolute name."""
-    match = _AUTHORITY.fullmatch(authority)
-    return match[1].lower().removesuffix(b".") if match else b""
-
-
-def _origin_form(method: bytes, target: bytes, authority: bytes) -> tuple[bytes, bytes, bool]:
-    """Origin or asterisk form, the authority, and whether the target gave that."""
-    if b"#" in target:
-        _malformed("the target holds a fragment")
-    if target.startswith(b"/"):
-        return target, authority, False
-    if target == b"*":
-        if method != b"OPTIONS":
-            _malformed("the target * came with a method other than OPTIONS")
-        return target, authority, False
-    rest, named = _absolute(target, authority)
-    if not rest and method == b"OPTIONS":
-        # RFC 9112 §3.2.4: the last proxy sends the asterisk form.
-        rest = b"*"
-    elif not rest.startswith(b"/"):
-        rest = b"/" + rest
-    return rest, authority or named, not authority
-
-
-def _absolute(target: bytes, authority: bytes) -> tuple[bytes, bytes]:
-    """What follows the authority of a target in absolute form, and that authority."""
-    match = _ABSOLUTE.fullmatch(target)
-    if match is None:
-        what = (
-            "has a scheme we do not speak" if _SCHEME.match(target) else "is not a request target"
-        )
-        _malformed(f"the target {_shown(target)} {what}")
-    scheme, named, rest = match.groups()
-    if b"@" in named:
-        # RFC 9110 §4.2.4: treat userinfo in a reference from an untrusted source as an error.
-        _malformed("the target holds user information")
-    _authority(named)
-    if authority and _normal(scheme, named) != _normal(scheme, authority):
-        _malformed(f"the target's host {_shown(named)} is not the Host {_shown(authority)}")
-    return rest, named
-
-
-def _normal(scheme: bytes, authority: bytes) -> tuple[bytes, int]:
-    """Host and port of an authority that was found valid, for comparison."""
-    match = _AUTHORITY.fullmatch(authority)
-    assert match is not None
-    port = int(match[2] or (b"443" if scheme.lower() == b"https" else b"80"))
-    return match[1].lower().removesuffix(b"."), port
-
-
-def _path(method: bytes, path: bytes) -> None:
-    """Refuse a path that the upstream could resolve to another one than our routes saw."""
-    if path == b"*":
-        assert method == b"OPTIONS"
-        return
-    if b"\\" in path:
-        _malformed("the path holds a backslash")
-    if _BAD_ESCAPE.search(path):
-        _malformed("the path holds an invalid percent-encoding")
-    if _DOT_SEGMENT.search(path):
-        _malformed("the path holds a dot segment")
+    return authority_of(authority)
 
 
 def _length(fields: _Fields, limits: Limits) -> tuple[bool, int | None]:
@@ -350,8 +287,8 @@ def _length(fields: _Fields, limits: Limits) -> tuple[bool, int | None]:
     digits = fields.only(b"content-length")
     if digits is None:
         return False, None
-    if len(digits) > LENGTH_DIGITS_MAX or int(digits) > limits.body_bytes_max:
-        _unacceptable(faults.BODY_TOO_LARGE, f"Content-Length is {_shown(digits)}")
+    if int(digits) > limits.body_bytes_max:
+        unacceptable(faults.BODY_TOO_LARGE, f"Content-Length is {shown(digits)}")
     return False, int(digits)
 
 
@@ -368,18 +305,31 @@ def _expect(fields: _Fields, minor_version: int) -> bool:
     if not expect or not minor_version:
         return False
     if expect.lower() != b"100-continue":
-        _unacceptable(faults.EXPECTATION_UNSUPPORTED, f"Expect is {_shown(expect)}")
+        unacceptable(faults.EXPECTATION_UNSUPPORTED, f"Expect is {shown(expect)}")
     return True
 
 
-def _shown(seen: bytes) -> str:
-    """Something a peer sent, for a log line: short and without control characters."""
-    return repr(seen[:_SHOWN_BYTES_MAX])[1:]
+def _nominations(fields: _Fields) -> tuple[bool, bool, bool, tuple[bytes, ...]]:
+    connection = fields.listed(b"connection")
+    if connection.count(b",") >= CONNECTION_OPTIONS_MAX:
+        malformed(f"Connection has more than {CONNECTION_OPTIONS_MAX} options")
+    wrong = misnominated(connection)
+    if wrong:
+        # RFC 9110 §7.6.1: a sender MUST NOT nominate a field that is meant for all recipients.
+        malformed(f"Connection names {shown(wrong)}, which does not end at this hop")
+    return nominations(connection)
 
 
-def _malformed(detail: str) -> NoReturn:
-    _unacceptable(faults.REQUEST_MALFORMED, detail)
-
-
-def _unacceptable(fault: Fault, detail: str) -> NoReturn:
-    raise _Unacceptable(fault, detail)
+def _hops_are_over(fields: _Fields) -> bool:
+    """Count Max-Forwards down (RFC 9110 §7.6.2); whether it was 0, so that the answer is ours."""
+    said = fields.listed(b"max-forwards")
+    if not fields.all(b"max-forwards"):
+        return False
+    if not said.isdigit() or len(said) > HOPS_DIGITS_MAX:
+        malformed(f"Max-Forwards is {shown(said)}, not one number")
+    left = int(said)
+    fields.pairs[:] = [
+        (name, b"%d" % max(0, left - 1)) if name.lower() == b"max-forwards" else (name, value)
+        for name, value in fields.pairs
+    ]
+    return not left

@@ -18,13 +18,17 @@ from typing import Final
 from loomproxy.core import fault as faults
 from loomproxy.core.fault import Fault
 from loomproxy.core.http1 import lane, slow
-from loomproxy.core.http1.framing import Body, ChunkedBody, CloseBody, LengthBody, Taken
+from loomproxy.core.http1.framing import STATUS_FINAL_MIN, Body, ChunkedBody, CloseBody, Taken
 from loomproxy.core.http1.limits import LEADING_EMPTY_LINES_MAX, MEMO_BYTES_MAX, Limits, Refusal
 from loomproxy.core.message import (
+    CHUNKED,
+    CLOSE,
+    NONE,
     SWITCHING_PROTOCOLS,
     Framing,
     RequestHead,
     RequestPart,
+    Response,
     ResponseHead,
     ResponsePart,
 )
@@ -49,13 +53,12 @@ _BODY: Final = _State.BODY
 _OVER: Final = _State.OVER
 _TUNNEL: Final = _State.TUNNEL
 _SHUT: Final = _State.SHUT
-_NONE: Final = Framing.NONE
 
 
 class _Wire:
     """What both roles share: the bytes held, and how far they were read."""
 
-    __slots__ = ("_at", "_body", "_data", "_ended", "_limits", "_searched", "_state")
+    __slots__ = ("_at", "_body", "_data", "_ended", "_limits", "_missing", "_searched", "_state")
 
     def __init__(self, limits: Limits, state: _State) -> None:
         self._limits = limits
@@ -63,7 +66,8 @@ class _Wire:
         self._data = b""
         self._at = 0  # the first byte not read yet
         self._searched = 0  # no head ends before here
-        self._body: Body | None = None
+        self._missing = 0  # bytes of a body that is framed by its length
+        self._body: Body | None = None  # a body that is framed otherwise
         self._ended = False
 
     def receive(self, data: bytes) -> None:
@@ -72,9 +76,8 @@ class _Wire:
             self._ended = True
         elif self._state is _SHUT:
             pass  # nobody will read it
-        elif self._at >= len(self._data):
+        elif not self._data:
             self._data = data
-            self._at = self._searched = 0
         else:
             self._data = self._data[self._at :] + data
             self._searched = max(0, self._searched - self._at)
@@ -84,6 +87,11 @@ class _Wire:
     def buffered(self) -> int:
         """Bytes held that were not returned yet."""
         return len(self._data) - self._at
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing to say until more comes: no bytes, and no end."""
+        return not (self._data or self._ended)
 
     @property
     def ended(self) -> bool:
@@ -99,7 +107,7 @@ class _Wire:
     def _shut(self) -> None:
         self._state = _SHUT
         self._data = b""
-        self._at = self._searched = 0
+        self._at = self._searched = self._missing = 0
         self._body = None
 
     def _refuse(self, fault: Fault, detail: str) -> Refusal:
@@ -121,6 +129,15 @@ class _Wire:
         self._at = self._searched = end
         return data[at:end]
 
+    def _use(self, size: int) -> None:
+        """The next `size` bytes have been read: a head that came before, to the byte."""
+        at = self._at + size
+        if at == len(self._data):
+            self._data = b""
+            self._at = self._searched = 0
+        else:
+            self._at = self._searched = at
+
     def _why_hopeless(self) -> tuple[str, bool]:
         """Why the incomplete head can never be accepted ("" if it can); whether for its size."""
         bytes_max = self._limits.head_bytes_max
@@ -132,12 +149,26 @@ class _Wire:
         self._searched = max(self._at, len(self._data) - len(_HEAD_END) + 1)
         return "", False
 
-    def _begin(self, framing: Framing, body: Body | None) -> None:
-        self._body = body
-        self._state = _OVER if framing is _NONE else _BODY
+    def _take_missing(self) -> tuple[bytes, bool] | None:
+        """What is there of a body of known length, and whether that was all."""
+        data, at, missing = self._data, self._at, self._missing
+        have = len(data) - at
+        if have <= 0:
+            return None
+        if have <= missing:
+            self._data = b""
+            self._at = self._searched = 0
+            payload = data[at:] if at else data
+        else:
+            self._at = self._searched = at + missing
+            payload = data[at : at + missing]
+        self._missing = missing = missing - len(payload)
+        if not missing:
+            self._state = _OVER
+        return payload, not missing
 
     def _take(self) -> Taken | Refusal | None:
-        """What the body gives next."""
+        """What a body that is framed otherwise gives next."""
         assert self._body is not None
         taken = self._body.take(self._data, self._at)
         if not isinstance(taken, Taken):
@@ -147,7 +178,7 @@ class _Wire:
         self._at = taken.at
         if self._at >= len(self._data):
             self._data = b""
-            self._at = 0
+            self._at = self._searched = 0
         if taken.ended:
             self._searched = self._at
             self._body = None
@@ -187,9 +218,13 @@ class RequestWire(_Wire):
 
     def poll(self) -> RequestHead | RequestPart | Refusal | None:
         """What comes next; None: more bytes or `next_message` are needed. A refusal comes once."""
-        state = self._state
+        state, data = self._state, self._data
         if state is _HEAD:
-            return self._poll_head() if len(self._data) > self._at else None
+            if data == self._known_raw and not self._at and data:
+                # Most clients ask for the next thing as for the last one, one at a time.
+                self._data = b""
+                return self._begun(self._known_head)
+            return self._poll_head() if len(data) > self._at else None
         return self._poll_part() if state is _BODY else None
 
     def _poll_head(self) -> RequestHead | Refusal | None:
@@ -197,18 +232,33 @@ class RequestWire(_Wire):
             why = self._skip_empty_lines()
             if why:
                 return self._refuse(faults.REQUEST_MALFORMED, why)
-        raw = self._next_raw()
-        if raw is None:
-            return self._incomplete()
         read = self._known_head
-        if raw != self._known_raw or read is None:
+        if read is not None and self._data.startswith(self._known_raw, self._at):
+            self._use(len(self._known_raw))
+        else:
+            raw = self._next_raw()
+            if raw is None:
+                return self._incomplete()
             answer = self._read(raw)
             if isinstance(answer, Refusal):
                 self._shut()
                 return answer
             read = answer
-        self._begin(read.framing, self._body_of(read))
-        return read
+        return self._begun(read)
+
+    def _begun(self, head: RequestHead | None) -> RequestHead:
+        """A head was read; its body begins, if it has one."""
+        assert head is not None, "a head that came again was never read"
+        if head.framing is NONE:
+            self._state = _OVER
+            return head
+        self._state = _BODY
+        self._missing = head.body_bytes
+        if head.framing is CHUNKED:
+            self._body = ChunkedBody(
+                self._limits, malformed=faults.REQUEST_MALFORMED, too_large=faults.BODY_TOO_LARGE
+            )
+        return head
 
     def _read(self, raw: bytes) -> RequestHead | Refusal:
         """Read a head that differs from the last one."""
@@ -219,15 +269,6 @@ class RequestWire(_Wire):
             self._known_raw = raw
             self._known_head = head
         return head
-
-    def _body_of(self, head: RequestHead) -> Body | None:
-        if head.framing is _NONE:
-            return None
-        if head.framing is Framing.LENGTH:
-            return LengthBody(head.body_bytes)
-        return ChunkedBody(
-            self._limits, malformed=faults.REQUEST_MALFORMED, too_large=faults.BODY_TOO_LARGE
-        )
 
     def _skip_empty_lines(self) -> str:
         """Skip empty lines before a request line; say what is wrong with them, or ""."""
@@ -259,29 +300,38 @@ class RequestWire(_Wire):
         return None
 
     def _poll_part(self) -> RequestPart | Refusal | None:
-        taken = self._take()
-        if isinstance(taken, Taken):
-            return RequestPart(taken.data, taken.ended, taken.trailers)
-        if taken is None and self._ended:
+        if self._missing:
+            found = self._take_missing()
+            if found is not None:
+                return RequestPart(*found)
+        else:
+            taken = self._take()
+            if type(taken) is Taken:
+                return RequestPart(taken.data, taken.ended, taken.trailers)
+            if type(taken) is Refusal:
+                return taken
+        if self._ended:
             return self._refuse(faults.CLIENT_LEFT, "the client closed within a request body")
-        return taken
+        return None
 
 
 class ResponseWire(_Wire):
     """What an upstream sends us. It rests until `expect` says what the next response answers."""
 
-    __slots__ = ("_answered", "_broken", "_method")
+    __slots__ = ("_answered", "_broken", "_known_head", "_known_raw", "_method")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits, _OVER)
         self._method = b""
+        self._known_raw = b""  # the last head that the lane read, as it came
+        self._known_head: ResponseHead | None = None
         self._answered = False  # some byte came since `expect`
         self._broken = False
 
     @property
     def clean(self) -> bool:
         """Whether the response is over and nothing followed: another exchange may follow."""
-        return self._state is _OVER and not self._ended and not self.buffered
+        return self._state is _OVER and not self._data and not self._ended
 
     def break_off(self) -> None:
         """The connection broke. Nothing more comes, and no body ends by that: it was cut."""
@@ -292,52 +342,77 @@ class ResponseWire(_Wire):
         """A request with this method was sent; the next final response answers it."""
         assert self._state is _OVER, self._state
         # Whatever is held was sent before the request: it cannot be its answer.
-        assert not self.buffered
-        self._method = method
+        assert not self._data
+        if method != self._method:
+            self._method = method
+            self._known_head = None  # How a response is framed depends on its method.
         self._answered = False
         self._state = _HEAD
 
-    def poll(self) -> ResponseHead | ResponsePart | Refusal | None:
-        """What comes next; None when more bytes or `expect` are needed. A refusal comes once."""
-        if self._state is _HEAD:
-            return self._poll_head()
-        if self._state is _BODY:
-            return self._poll_part()
-        return None
+    def poll(self) -> ResponseHead | ResponsePart | Response | Refusal | None:
+        """What comes next; None when more bytes or `expect` are needed. A refusal comes once.
 
-    def _poll_head(self) -> ResponseHead | Refusal | None:
-        raw = self._next_raw() if self.buffered else None
-        if raw is None:
-            return self._incomplete()
-        self._answered = True
-        read = lane.response(raw, self._method, self._limits)
-        if read is None:
-            answer = slow.response(raw, self._method, self._limits)
+        A response whose body has arrived with its head comes as one thing.
+        """
+        state = self._state
+        if state is _HEAD:
+            return self._poll_head()
+        return self._poll_part() if state is _BODY else None
+
+    def _poll_head(self) -> ResponseHead | Response | Refusal | None:
+        read = self._known_head
+        if read is not None and self._data.startswith(self._known_raw, self._at):
+            self._use(len(self._known_raw))
+        else:
+            raw = self._next_raw() if self._data else None
+            if raw is None:
+                return self._incomplete()
+            answer = self._read(raw)
             if isinstance(answer, Refusal):
                 self._shut()
                 return answer
             read = answer
-        if read.status == SWITCHING_PROTOCOLS:
+        self._answered = True
+        if read.status >= STATUS_FINAL_MIN:
+            begin, end = self._at, self._at + read.body_bytes
+            if begin < end <= len(self._data):
+                body = self._data[begin:end]
+                self._use(end - begin)
+                self._state = _OVER
+                return Response(read, body)
+            self._begin(read.framing, read.body_bytes)
+        elif read.status == SWITCHING_PROTOCOLS:
             self._state = _TUNNEL
-        elif not read.is_interim:
-            self._begin(read.framing, self._body_of(read))
         return read
 
-    def _body_of(self, head: ResponseHead) -> Body | None:
-        if head.framing is Framing.LENGTH:
-            return LengthBody(head.body_bytes)
-        if head.framing is Framing.CHUNKED:
-            return ChunkedBody(
+    def _read(self, raw: bytes) -> ResponseHead | Refusal:
+        """Read a head that differs from the last one."""
+        head = lane.response(raw, self._method, self._limits)
+        if head is None:
+            return slow.response(raw, self._method, self._limits)
+        if len(raw) <= MEMO_BYTES_MAX:
+            self._known_raw = raw
+            self._known_head = head
+        return head
+
+    def _begin(self, framing: Framing, body_bytes: int) -> None:
+        """The body of a final response begins."""
+        if framing is NONE:
+            self._state = _OVER
+            return
+        self._state = _BODY
+        self._missing = body_bytes
+        if framing is CHUNKED:
+            self._body = ChunkedBody(
                 self._limits, malformed=faults.UPSTREAM_CUT, too_large=faults.UPSTREAM_CUT
             )
-        if head.framing is Framing.CLOSE:
-            return CloseBody(self._limits.body_bytes_max, faults.UPSTREAM_CUT)
-        return None
+        elif framing is CLOSE:
+            self._body = CloseBody(self._limits.body_bytes_max, faults.UPSTREAM_CUT)
 
     def _incomplete(self) -> Refusal | None:
         if self.buffered:
             self._answered = True
-            why, _ = self._why_hopeless()
+            why = slow.no_answer(self._data, self._at) or self._why_hopeless()[0]
             if why:
                 return self._refuse(faults.UPSTREAM_MALFORMED, why)
         if not self._ended:
@@ -352,13 +427,20 @@ class ResponseWire(_Wire):
         return self._refuse(faults.UPSTREAM_CLOSED, "the upstream closed before it answered")
 
     def _poll_part(self) -> ResponsePart | Refusal | None:
-        taken = self._take()
-        if isinstance(taken, Taken):
-            return ResponsePart(taken.data, taken.ended, taken.trailers)
-        if taken is not None or not self._ended:
-            return taken
-        assert self._body is not None
-        if self._broken or not self._body.take_eof():
+        body = self._body
+        if body is None:
+            found = self._take_missing()
+            if found is not None:
+                return ResponsePart(*found)
+        else:
+            taken = self._take()
+            if type(taken) is Taken:
+                return ResponsePart(taken.data, taken.ended, taken.trailers)
+            if type(taken) is Refusal:
+                return taken
+        if not self._ended:
+            return None
+        if self._broken or body is None or not body.take_eof():
             return self._refuse(faults.UPSTREAM_CUT, "the upstream closed within its response body")
         self._body = None
         self._state = _OVER

@@ -6,8 +6,9 @@ lines the operator wants added, depends on the forward policy, on the route's op
 whether we trust the peer: that is compiled once into a *plan* and found again by identity.
 
 What never passes: hop-by-hop fields, those that Connection nominates, `Proxy` (CVE-2016-5385), and
-everything by which a client could claim to be somebody else (Forwarded, X-Forwarded-*, X-Real-IP),
-but for the one family of these that a trusted peer is believed in. Framing and Host are always
+everything by which a client could claim to be somebody else (Forwarded, X-Forwarded-*, X-Real-IP)
+or to ask for another path (X-Original-URL, X-Rewrite-URL), but for the one family of these that a
+trusted peer is believed in. Framing and Host are always
 written by us, once.
 """
 
@@ -19,8 +20,10 @@ from loomproxy.core.hygiene.names import (
     OURS_ALONE,
     SHADOWED,
     any_case,
+    misnominated,
     nominations,
     trailers,
+    usual_nominations,
 )
 from loomproxy.core.hygiene.policy import (
     Family,
@@ -30,6 +33,7 @@ from loomproxy.core.hygiene.policy import (
     Peer,
     Values,
     ops_problem,
+    touched,
 )
 
 __all__ = [
@@ -47,11 +51,14 @@ __all__ = [
     "client_ip",
     "is_trusted",
     "local_response",
+    "misnominated",
     "nominations",
     "ops_problem",
     "phrase",
     "request_id",
     "request_up",
     "response_down",
+    "touched",
     "trailers",
+    "usual_nominations",
 ]

@@ -2,19 +2,28 @@
 
 import http
 import re
+from collections.abc import Callable
 from typing import Final
 
 from loomproxy.core.hygiene.identity import identity_lines
-from loomproxy.core.hygiene.names import without
 from loomproxy.core.hygiene.plan import (
     FROM_ANYBODY,
     FROM_TRUSTED,
+    THE_ID,
     WITH_LENGTH,
     WITHOUT_LENGTH,
     plan_for,
 )
 from loomproxy.core.hygiene.policy import ForwardPolicy, HeaderOps, Peer, Values
-from loomproxy.core.message import SWITCHING_PROTOCOLS, Framing, RequestHead, ResponseHead
+from loomproxy.core.message import (
+    CHUNKED,
+    LENGTH,
+    NONE,
+    SWITCHING_PROTOCOLS,
+    Framing,
+    RequestHead,
+    ResponseHead,
+)
 
 _WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 _STATUS_NO_CONTENT: Final = 204
@@ -39,35 +48,42 @@ def request_up(  # noqa: PLR0913 - one call per head, with all that a head depen
     host: bytes | None,
     ops: HeaderOps | None,
     upgrade: bool,
-    values: Values,
+    request_id: bytes,
+    values: Callable[[], Values],
 ) -> bytes:
     """The whole request head for the upstream, blank line included.
 
     `target` is in origin form; `host` replaces the client's (None keeps it); with `upgrade` the
     client's Upgrade is passed on. Expect passes when a body follows: the upstream's 100 (Continue)
-    is then relayed.
+    is then relayed. `values` is asked only where this block has not passed in the same way before.
     """
-    plan = plan_for(policy, ops, FROM_TRUSTED if peer.trusted else FROM_ANYBODY)
-    passed = plan.strip(head.block)
-    if head.nominated:
-        passed = without(passed, head.nominated)
-    own = b"".join(
+    memo, method = head.memo, head.method
+    depends_on = (policy, ops, peer, host, upgrade, method in _WITH_CONTENT, not request_id)
+    if depends_on == memo.passed_for:
+        pieces = memo.passed
+    else:
+        plan = plan_for(policy, ops, FROM_TRUSTED if peer.trusted else FROM_ANYBODY)
+        said = values()
+        own = _own_up(head, peer, policy, said, upgrade=upgrade)
+        authority = head.authority if host is None else host
+        passed = plan.passed(head.block, head.nominated) + plan.finish(own, said)
+        pieces = (b"Host: %b\r\n%b\r\n" % (authority, passed)).split(THE_ID)
+        if plan.lasts:
+            memo.passed, memo.passed_for = pieces, depends_on
+    return b"".join((method, b" ", target, b" HTTP/1.1\r\n", request_id.join(pieces)))
+
+
+def _own_up(
+    head: RequestHead, peer: Peer, policy: ForwardPolicy, values: Values, *, upgrade: bool
+) -> bytes:
+    """The lines that we write ourselves into a request."""
+    return b"".join(
         (
             _connection_up(head) if upgrade and head.upgrade else b"",
             _framing_up(head),
             identity_lines(head, peer, policy, values),
-            b"%b: %b\r\n" % (policy.request_id_header, values.request_id)
-            if policy.request_id_header and values.request_id
-            else b"",
-            b"Via: 1.%d %b\r\n" % (head.minor_version, policy.via) if policy.via else b"",
+            _id_and_via(head, policy, values),
         )
-    )
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
-        head.method,
-        target,
-        head.authority if host is None else host,
-        passed,
-        plan.finish(own, values),
     )
 
 
@@ -76,13 +92,21 @@ def _connection_up(head: RequestHead) -> bytes:
 
 
 def _framing_up(head: RequestHead) -> bytes:
-    if head.framing is Framing.NONE:
+    if head.framing is NONE:
         # RFC 9110 §8.6: methods that anticipate content say that there is none.
         return b"Content-Length: 0\r\n" if head.method in _WITH_CONTENT else b""
     expect = b"Expect: 100-continue\r\n" if head.expect_continue else b""
-    if head.framing is Framing.CHUNKED:
+    if head.framing is CHUNKED:
         return b"Transfer-Encoding: chunked\r\n" + expect
     return b"Content-Length: %d\r\n%b" % (head.body_bytes, expect)
+
+
+def _id_and_via(head: RequestHead | ResponseHead, policy: ForwardPolicy, values: Values) -> bytes:
+    name = policy.request_id_header
+    return b"%b%b" % (
+        b"%b: %b\r\n" % (name, THE_ID) if name and values.request_id else b"",
+        b"Via: 1.%d %b\r\n" % (head.minor_version, policy.via) if policy.via else b"",
+    )
 
 
 def response_down(  # noqa: PLR0913 - one call per head, with all that a head depends on
@@ -93,7 +117,8 @@ def response_down(  # noqa: PLR0913 - one call per head, with all that a head de
     ops: HeaderOps | None,
     keep_alive: bool,
     framing: Framing,
-    values: Values,
+    request_id: bytes,
+    values: Callable[[], Values],
     date: bytes = b"",
 ) -> bytes:
     """The whole response head for the client, blank line included, interim or final.
@@ -101,31 +126,31 @@ def response_down(  # noqa: PLR0913 - one call per head, with all that a head de
     `framing` is how the body will be sent: an HTTP/1.0 client gets CLOSE where the upstream sent
     chunks. A final response without Date gets `date` (RFC 9110 §6.6.1), unless that is b"".
     """
+    memo = head.memo
+    asked = (request.minor_version, request.upgrade, not request_id)
+    depends_on = (policy, ops, keep_alive, framing, date, asked)
+    if depends_on == memo.passed_for:
+        return request_id.join(memo.passed)
+    said = values()
     content_less = head.status < _STATUS_FINAL_MIN or head.status == _STATUS_NO_CONTENT
-    keeps_length = framing in (Framing.LENGTH, Framing.NONE) and not content_less
+    keeps_length = (framing is LENGTH or framing is NONE) and not content_less
     plan = plan_for(policy, ops, WITH_LENGTH if keeps_length else WITHOUT_LENGTH)
-    passed = plan.strip(head.block)
-    if head.nominated:
-        passed = without(passed, head.nominated)
+    passed = plan.passed(head.block, head.nominated)
     own = b"".join(
         (
             _connection_down(head, request, keep_alive=keep_alive),
-            b"Transfer-Encoding: chunked\r\n" if framing is Framing.CHUNKED else b"",
+            b"Transfer-Encoding: chunked\r\n" if framing is CHUNKED else b"",
             b"Date: %b\r\n" % date
             if date and head.status >= _STATUS_FINAL_MIN and not _DATE.search(b"\n" + passed)
             else b"",
-            b"%b: %b\r\n" % (policy.request_id_header, values.request_id)
-            if policy.request_id_header and values.request_id
-            else b"",
-            b"Via: 1.%d %b\r\n" % (head.minor_version, policy.via) if policy.via else b"",
+            _id_and_via(head, policy, said),
         )
     )
-    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (
-        head.status,
-        head.reason,
-        passed,
-        plan.finish(own, values),
-    )
+    block = passed + plan.finish(own, said)
+    pieces = (b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, block)).split(THE_ID)
+    if plan.lasts:
+        memo.passed, memo.passed_for = pieces, depends_on
+    return request_id.join(pieces)
 
 
 def _connection_down(head: ResponseHead, request: RequestHead, *, keep_alive: bool) -> bytes:

@@ -86,13 +86,19 @@ def _forwarded_hops(said: bytes) -> list[bytes]:
     return hops[::-1]
 
 
-def request_id(block: bytes, policy: ForwardPolicy, fresh: bytes) -> bytes:
+def request_id(head: RequestHead, policy: ForwardPolicy, fresh: bytes) -> bytes:
     """The id that came with the request when it is one token of at most 128 bytes, else `fresh`."""
-    name = policy.request_id_header
-    if not name:
-        return fresh
-    said = values_of(block, name.lower()) if name.lower() in block.lower() else []
-    return said[0] if len(said) == 1 and _REQUEST_ID.fullmatch(said[0]) else fresh
+    memo = head.memo
+    if memo.said_id_for is not policy:
+        memo.said_id = _said_id(head.block, policy)
+        memo.said_id_for = policy
+    return memo.said_id or fresh
+
+
+def _said_id(block: bytes, policy: ForwardPolicy) -> bytes:
+    name = policy.request_id_header.lower()
+    said = values_of(block, name) if name and name in block.lower() else []
+    return said[0] if len(said) == 1 and _REQUEST_ID.fullmatch(said[0]) else b""
 
 
 def identity_lines(head: RequestHead, peer: Peer, policy: ForwardPolicy, values: Values) -> bytes:
@@ -122,11 +128,11 @@ def _x_forwarded_lines(
         port = _said(head.block, b"x-forwarded-port", _PORT, port)
         authority = _said(head.block, b"x-forwarded-host", _HOST_AND_PORT, authority)
         forwarded_for = _joined([*values_of(head.block, b"x-forwarded-for"), peer.ip])
-    return b"%b%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n%b" % (
+    return b"%b%bX-Forwarded-Proto: %b\r\n%b%b" % (
         b"X-Forwarded-For: %b\r\n" % forwarded_for if forwarded_for else b"",
         b"X-Real-IP: %b\r\n" % values.client_ip if values.client_ip else b"",
         scheme,
-        authority,
+        b"X-Forwarded-Host: %b\r\n" % authority if authority else b"",
         b"X-Forwarded-Port: %b\r\n" % port if port else b"",
     )
 

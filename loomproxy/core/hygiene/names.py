@@ -1,7 +1,7 @@
 """Which fields may not pass, and how their lines are cut out of a block."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 HOP_BY_HOP: Final = frozenset(
@@ -22,9 +22,13 @@ HOP_BY_HOP: Final = frozenset(
 since RFC 9110."""
 IDENTITY: Final = frozenset((b"forwarded", b"x-real-ip", b"x-forwarded", b"x-forwarded-for"))
 """Fields that say who the client is; any other name that begins with `x-forwarded-` is one too."""
+OVERRIDES: Final = frozenset((b"x-original-url", b"x-rewrite-url"))
+"""Fields whose path some frameworks take instead of the request's: from a stranger they would lead
+around every route (CVE-2018-14773)."""
 SHADOWED: Final = (
     HOP_BY_HOP
     | IDENTITY
+    | OVERRIDES
     | {b"host", b"content-length", b"expect", b"trailer", b"proxy", b"via", b"x-request-id"}
     | {b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix"}
 )
@@ -32,6 +36,12 @@ SHADOWED: Final = (
 OURS_ALONE: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 """Names that header operations cannot touch: they frame and route the message."""
 _NEVER_NOMINATED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
+_END_TO_END: Final = (
+    IDENTITY
+    | {b"host", b"authorization", b"cookie", b"origin", b"referer", b"range", b"date"}
+    | {b"cache-control", b"pragma", b"expect", b"max-forwards", b"via", b"x-request-id"}
+)
+_END_TO_END_PREFIXES: Final = (b"content-", b"if-", b"sec-", b"x-forwarded-")
 _ANY_MARK: Final = b"[^0-9A-Za-z:\r\n]"
 TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_TRAILERS: Final = (
@@ -93,10 +103,31 @@ def _nominations(connection: bytes) -> tuple[bool, bool, bool, tuple[bytes, ...]
     )
 
 
+def misnominated(connection: bytes) -> bytes:
+    """What a request's Connection names though it is for all recipients; b"" when nothing is.
+
+    Who may take such a field away from us could take it away from the upstream too: a check of
+    origin, a condition, the credentials of a hop before us.
+    """
+    if connection in _CONNECTION_COMMON:
+        return b""
+    for option in connection.lower().split(b","):
+        name = option.strip(b" \t")
+        if name in _END_TO_END or name.startswith(_END_TO_END_PREFIXES):
+            return name
+    return b""
+
+
+def usual_nominations(connection: bytes) -> tuple[bool, bool, bool, tuple[bytes, ...]] | None:
+    """As `nominations`, of the few values that nearly all clients send; None for any other."""
+    return _CONNECTION_COMMON.get(connection)
+
+
 def without(block: bytes, names: tuple[bytes, ...]) -> bytes:
     """`block` without the fields `names` (lower case)."""
+    gone = frozenset(names)
     lines = block.splitlines(keepends=True)
-    return b"".join([line for line in lines if line[: line.index(b":")].lower() not in names])
+    return b"".join([line for line in lines if line[: line.index(b":")].lower() not in gone])
 
 
 def values_of(block: bytes, name: bytes) -> list[bytes]:
@@ -108,13 +139,23 @@ def values_of(block: bytes, name: bytes) -> list[bytes]:
     ]
 
 
-def trailers(block: bytes) -> bytes:
-    """`block` without fields that frame, route, authenticate or control (RFC 9110 §6.5.1)."""
-    return _TRAILER_CUT.sub(b"", b"\n" + block)[1:] if block else b""
+def trailers(block: bytes, also: Collection[bytes] = ()) -> bytes:
+    """`block` without fields that frame, route, authenticate or control (RFC 9110 §6.5.1).
+
+    Nor those in `also` (lower case), which the operator has taken into his own hands: a recipient
+    that merges trailers into the head would take the sender's word for the operator's.
+    """
+    if not block:
+        return b""
+    kept = _TRAILER_CUT.sub(b"", b"\n" + block)
+    return (cutter(also, (), any_mark=True).sub(b"", kept) if also else kept)[1:]
 
 
 _CONNECTION_COMMON: Final = {
     value: _nominations(value)
-    for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"Upgrade", b"upgrade", b"")
+    for value in (
+        *(b"keep-alive", b"Keep-Alive", b"close", b"Close", b""),
+        *(b"Upgrade", b"upgrade", b"keep-alive, Upgrade"),
+    )
 }
 _TRAILER_CUT: Final = cutter(_FORBIDDEN_TRAILERS, (b"x-forwarded-",), any_mark=True)

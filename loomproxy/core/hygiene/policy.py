@@ -59,6 +59,13 @@ class HeaderOps(msgspec.Struct, frozen=True):
     remove: tuple[bytes, ...] = ()
 
 
+def touched(ops: HeaderOps | None) -> frozenset[bytes]:
+    """The names (lower case) that `ops` sets or removes: the sender has no say in them."""
+    if ops is None:
+        return frozenset()
+    return frozenset(name.lower() for name in (*ops.remove, *(name for name, _ in ops.set)))
+
+
 class Values(msgspec.Struct, frozen=True, gc=False):
     """What placeholders stand for in one exchange."""
 

@@ -1,5 +1,6 @@
 """What becomes of the requests that a route is for."""
 
+import functools
 import re
 from typing import Final
 
@@ -7,7 +8,7 @@ import msgspec
 
 from loomproxy.core.hygiene import HeaderOps
 from loomproxy.core.message import RequestHead
-from loomproxy.core.route.match import Match, normal_path, normal_prefix
+from loomproxy.core.route.match import Match, normal_escapes, normal_prefix
 
 
 class ToPool(msgspec.Struct, frozen=True):
@@ -31,8 +32,16 @@ class Redirect(msgspec.Struct, frozen=True):
     status: int  # one of REDIRECT_STATUSES
     location: bytes  # may hold {scheme}, {host}, {path} and {query} (with its `?`, if any)
 
+    def lacks(self, head: RequestHead) -> bool:
+        """Whether the request says no host, and the location would have none without it.
+
+        Browsers take the first segment of `https:///name/path` for the host, and the client chose
+        it.
+        """
+        return not head.host and b"{host}" in self.location
+
     def location_for(self, head: RequestHead, scheme: bytes) -> bytes:
-        """The Location value for one request.
+        """The Location value for one request that lacks nothing.
 
         Never a path that begins with `//` unless the configuration wrote it so: browsers read that
         as another host, and the client chose the path.
@@ -51,6 +60,9 @@ class Serve(msgspec.Struct, frozen=True):
 
 Action = ToPool | Respond | Redirect | Serve
 
+PREFIXES_MAX: Final = 1024
+"""Prefixes to strip that are remembered as patterns: as many as most configurations have routes."""
+
 REDIRECT_STATUSES: Final = (301, 302, 303, 307, 308)
 
 
@@ -67,15 +79,17 @@ class PathRewrite(msgspec.Struct, frozen=True):
 
         It begins with exactly one slash: what is left of `/api//x` without `/api` must not be read
         as an authority. And it has no dot segments: a pattern that ends within a segment makes one
-        of `/strip../x`, which never was one for the routes.
+        of `/strip../x`, which never was one for the routes. Where a pattern cuts an escape in half,
+        what is left of it is escaped again.
         """
         path = head.path
         if not path.startswith(b"/"):
             return head.target
         if self.strip_prefix:
-            path = _stripped(normal_path(path), self.strip_prefix)
+            path = _stripped(normal_escapes(path), self.strip_prefix)
         if self.pattern:
             path = re.sub(self.pattern, self.replacement, path, count=1)
+            path = _BAD_ESCAPE.sub(b"%25", path)
         path, mark, query = path.partition(b"?")
         path = self.add_prefix + b"/" + _without_dots(path).lstrip(b"/") + mark + query
         if not head.query:
@@ -126,19 +140,24 @@ class Route(msgspec.Struct, frozen=True):
 
 def _stripped(path: bytes, prefix: bytes) -> bytes:
     """`path` without `prefix` where that ends with a segment; as it is otherwise."""
-    prefix = normal_prefix(prefix)
-    rest = path[len(prefix) :]
-    if not path.startswith(prefix) or (rest and not rest.startswith(b"/")):
-        return path
-    return rest
+    found = _at_begin(prefix).match(path)
+    return path if found is None else path[found.end() :]
+
+
+@functools.lru_cache(PREFIXES_MAX)
+def _at_begin(prefix: bytes) -> re.Pattern[bytes]:
+    """What finds a prefix as routes do, however many slashes and parameters its segments have."""
+    first, *segments = [re.escape(segment) for segment in normal_prefix(prefix).split(b"/")]
+    rest = b"".join([rb"/+%b(?:;[^/]*)?" % segment for segment in segments])
+    return re.compile(rb"%b%b(?=/|\Z)" % (first, rest))
 
 
 def _without_dots(path: bytes) -> bytes:
     """`path` with `.` and `..` carried out (RFC 3986 §5.2.4), escaped ones too."""
-    if b"." not in normal_path(path):
+    if b"." not in normal_escapes(path):
         return path
     kept: list[bytes] = []
-    segments = normal_path(path).split(b"/")
+    segments = normal_escapes(path).split(b"/")
     for segment in segments:
         if segment == b"..":
             del kept[-1:]
@@ -149,4 +168,5 @@ def _without_dots(path: bytes) -> bytes:
     return b"/".join(kept)
 
 
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%(?=00)")
 _PLACEHOLDER: Final = re.compile(rb"\{(scheme|host|path|query)\}")

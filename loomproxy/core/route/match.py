@@ -1,8 +1,9 @@
 """What a request must say for a route to be for it.
 
-Paths are compared as they came, in the one normal form that RFC 3986 §6.2.2 calls equal anyway:
-`%61dmin` is `admin`, `%2f` is `%2F` and still not a slash. Otherwise a route that guards `/admin`
-could be walked around.
+Paths are compared in the one normal form that RFC 3986 §6.2.2 calls equal anyway: `%61dmin` is
+`admin`, `%2f` is `%2F` and still not a slash. And a run of slashes counts as one, and the
+parameters of a segment (`/admin;v=1`) do not count, because many upstreams take it so. Otherwise a
+route that guards `/admin` could be walked around.
 """
 
 import enum
@@ -82,7 +83,14 @@ class Remainder:
 
 
 def normal_path(path: bytes) -> bytes:
-    """`path` in the form that routes compare (RFC 3986 §6.2.2): as it is where there is no `%`."""
+    """`path` in the form that routes compare: as it is where it holds no `%`, `//` or `;`."""
+    if b";" in path:
+        path = _PARAMETERS.sub(b"", path)
+    return normal_escapes(_SLASHES.sub(b"/", path) if b"//" in path else path)
+
+
+def normal_escapes(path: bytes) -> bytes:
+    """`path` with each escape in its one normal form (RFC 3986 §6.2.2)."""
     if b"%" not in path:
         return path
     return _ENCODED.sub(_normal_octet, path)
@@ -120,6 +128,8 @@ def _finds(pattern: re.Pattern[bytes]) -> Callable[[bytes], bool]:
     return lambda value: search(value) is not None
 
 
+_PARAMETERS: Final = re.compile(rb";[^/]*+")  # RFC 3986 §3.3
+_SLASHES: Final = re.compile(rb"//+")
 _ENCODED: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"

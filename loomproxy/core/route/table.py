@@ -198,7 +198,7 @@ class RouteTable:
         """The route for a request that came in on `listener`, or None."""
         hosts = self._by_listener.get(listener, self._default)
         path = head.path
-        if b"%" in path:
+        if b"%" in path or b"//" in path or b";" in path:
             path = normal_path(path)
         if hosts.service is not None:
             route = hosts.service.find(head, path)

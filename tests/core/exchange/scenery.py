@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
-from loomproxy.core.exchange import Exchange
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.http1.wire import RequestWire, ResponseWire
 from loomproxy.core.hygiene import ForwardPolicy, Peer
@@ -22,6 +21,7 @@ from loomproxy.core.route import (
 )
 from loomproxy.core.snapshot import Snapshot
 from loomproxy.core.world import World
+from tests.commands import Scribe, Staged
 from tests.playbook import Play, deadline, head_down, opened, opens, sends_up
 
 PEER = Peer(ip=b"192.0.2.7", port=40000, trusted=False, local_port=80, listener="public")
@@ -80,9 +80,11 @@ def house(
     )
 
 
-def play(world: World | None = None, *, may_keep: bool = True) -> Play:
-    """A new exchange, before its first event."""
-    return Play(Exchange(world or house(), PEER, fresh_id=b"id-1", may_keep=may_keep))
+def play(world: World | None = None, *, may_keep: bool = True, idle: bool = False) -> Play:
+    """A new exchange, before its first event; `idle`: there is an idle connection for it."""
+    scribe = Scribe()
+    scribe.idle = idle
+    return Play(Staged(world or house(), PEER, scribe, fresh_id=b"id-1", may_keep=may_keep), scribe)
 
 
 def endpoint(world: World, name: str) -> Endpoint:
@@ -92,9 +94,13 @@ def endpoint(world: World, name: str) -> Endpoint:
 
 def request(method: str, path: str, *lines: str, version: str = "1.1") -> RequestHead:
     """A request head, read by the wire from these lines."""
+    return read(f"{method} {path} HTTP/{version}", "Host: a.example", *lines)
+
+
+def read(*lines: str) -> RequestHead:
+    """A request head of just these lines."""
     wire = RequestWire(Limits())
-    begin = f"{method} {path} HTTP/{version}"
-    wire.receive("\r\n".join((begin, "Host: a.example", *lines, "", "")).encode())
+    wire.receive("\r\n".join((*lines, "", "")).encode())
     head = wire.poll()
     assert isinstance(head, RequestHead), head
     return head
@@ -148,15 +154,19 @@ def chunked(*lines: str) -> ResponseHead:
 def connecting(head: RequestHead, world: World | None = None, **how: bool) -> Play:
     """A play up to the connection that is being opened."""
     it = play(world, **how)
-    assert it >> head << deadline(CONNECT_S) << opens(FIRST)
+    assert it >> head << opens(FIRST) << deadline(CONNECT_S)
     return it
 
 
 def waiting(head: RequestHead, world: World | None = None, *, reused: bool = False) -> Play:
     """A play up to the request that was sent, and the answer that is waited for."""
-    it = connecting(head, world)
     wait_s = IDLE_S if head.has_body and not head.expect_continue else RESPONSE_S
-    assert it >> opened(reused=reused) << deadline(wait_s) << sends_up(head.method)
+    if reused:
+        it = play(world, idle=True)
+        assert it >> head << opens(FIRST) << deadline(wait_s) << sends_up(head.method)
+    else:
+        it = connecting(head, world)
+        assert it >> opened() << deadline(wait_s) << sends_up(head.method)
     return it
 
 

@@ -1,13 +1,6 @@
 """The answer on its way down: interim heads, the final head, the body, the last bytes."""
 
 from loomproxy.core import fault as faults
-from loomproxy.core.command import (
-    Fate,
-    PauseDown,
-    Release,
-    ResumeDown,
-    SendDown,
-)
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamTaken,
@@ -17,6 +10,15 @@ from loomproxy.core.event import (
     UpstreamGone,
 )
 from loomproxy.core.exchange.answering import INTERIM_RESPONSES_MAX
+from loomproxy.core.hygiene import HeaderOps
+from loomproxy.core.route import ToPool
+from tests.commands import (
+    Fate,
+    PauseDown,
+    Release,
+    ResumeDown,
+    SendDown,
+)
 from tests.core.exchange.scenery import (
     FIRST,
     IDLE_S,
@@ -32,6 +34,7 @@ from tests.core.exchange.scenery import (
     post_chunked,
     request,
     response,
+    route,
     waiting,
     with_length,
 )
@@ -65,6 +68,18 @@ def test_chunks_and_trailers_pass_without_fields_that_trailers_may_not_have() ->
         << deadline(IDLE_S)
         >> ResponsePart(b"de", ended=True, trailers=trailers)
         << SendDown(b"2\r\nde\r\n0\r\nX-Sum: 1\r\n\r\n")
+        << Release(reusable=True)
+        << deadline(SEND_S)
+    )
+
+
+def test_a_trailer_has_no_say_in_a_field_that_the_route_removes() -> None:
+    ops = HeaderOps(remove=(b"X-Inside",))
+    world = house(routes=(route("*", ToPool("web"), response_ops=ops),))
+    assert (
+        answering(get(), chunked(), world)
+        >> ResponsePart(b"", ended=True, trailers=b"X-Inside: 10.0.0.1\r\nX-Sum: 1\r\n")
+        << SendDown(b"0\r\nX-Sum: 1\r\n\r\n")
         << Release(reusable=True)
         << deadline(SEND_S)
     )

@@ -1,14 +1,5 @@
 """The answer at the pace of who takes it: slow clients and upstreams, paused and cut."""
 
-from loomproxy.core.command import (
-    Fate,
-    PauseDown,
-    PauseUp,
-    Release,
-    ResumeDown,
-    ResumeUp,
-    SendDown,
-)
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
@@ -18,6 +9,15 @@ from loomproxy.core.event import (
     ResponsePart,
     UpstreamFull,
     UpstreamTaken,
+)
+from tests.commands import (
+    Fate,
+    PauseDown,
+    PauseUp,
+    Release,
+    ResumeDown,
+    ResumeUp,
+    SendDown,
 )
 from tests.core.exchange.scenery import (
     FIRST,

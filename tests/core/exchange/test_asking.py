@@ -3,14 +3,15 @@
 import pytest
 
 from loomproxy.core import fault as faults
-from loomproxy.core.command import Fate, Release, Serve
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamTaken,
     RequestBroken,
     RequestPart,
 )
+from loomproxy.core.hygiene import HeaderOps
 from loomproxy.core.route import ToPool
+from tests.commands import Fate, Release, Serve
 from tests.core.exchange.scenery import (
     CONNECT_S,
     FIRST,
@@ -28,6 +29,7 @@ from tests.core.exchange.scenery import (
     play,
     post,
     post_chunked,
+    read,
     request,
     route,
     waiting,
@@ -72,6 +74,19 @@ def test_a_route_may_redirect() -> None:
         >> DownstreamTaken()
         << ...
         << finish(Fate.KEEP, status=308, response_bytes=0)
+    )
+
+
+def test_a_redirect_that_would_have_no_host_is_none() -> None:
+    assert (
+        play()
+        >> read("GET /moved HTTP/1.0", "X: y")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(400)
+        << deadline(SEND_S)
+        >> DownstreamTaken()
+        << ...
+        << finish(Fate.CLOSE, "LP", status=400, fault="request_malformed", route="/moved")
     )
 
 
@@ -224,6 +239,32 @@ def test_a_body_in_chunks_goes_up_in_chunks_with_its_trailers() -> None:
     )
 
 
+def test_a_trailer_has_no_say_in_a_field_that_the_route_sets() -> None:
+    ops = HeaderOps(set=((b"X-User", b"nobody"),), remove=(b"X-Role",))
+    world = house(routes=(route("*", ToPool("web"), request_ops=ops),))
+    said = b"X_User: root\r\nx-role: admin\r\nX-Sum: 1\r\n"
+    assert (
+        waiting(post_chunked(), world)
+        >> RequestPart(b"", ended=True, trailers=said)
+        << sends_up(b"0\r\nX-Sum: 1\r\n\r\n")
+        << deadline(RESPONSE_S)
+    )
+
+
+@pytest.mark.parametrize("target", ["/fixed", "*"])
+def test_options_that_may_go_no_further_are_answered_here(target: str) -> None:
+    assert (
+        play()
+        >> request("OPTIONS", target, "Max-Forwards: 0")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(204, b"Connection: keep-alive", end=b"\r\n\r\n")
+        << deadline(UNROUTED.send_s)
+        >> DownstreamTaken()
+        << ...
+        << finish(Fate.KEEP, "--", status=204, route="-", attempts=0, response_bytes=0)
+    )
+
+
 def test_a_part_that_holds_no_bytes_sends_none() -> None:
     assert waiting(post_chunked()) >> RequestPart(b"", ended=False) << deadline(IDLE_S)
 
@@ -278,7 +319,7 @@ def test_a_body_that_breaks_after_the_answer_only_closes_the_connection() -> Non
 
 def test_a_connection_that_carried_enough_says_close() -> None:
     it = play(may_keep=False)
-    assert it >> get() << deadline(CONNECT_S) << opens(FIRST)
+    assert it >> get() << opens(FIRST) << deadline(CONNECT_S)
     assert it >> DeadlineExpired() << ...
     assert it >> DeadlineExpired() << ...
     assert (

@@ -3,7 +3,6 @@
 import pytest
 
 from loomproxy.core import fault as faults
-from loomproxy.core.command import Fate, PauseDown, Release, ResumeDown
 from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec
 from loomproxy.core.event import (
     DeadlineExpired,
@@ -18,6 +17,7 @@ from loomproxy.core.event import (
 from loomproxy.core.pool import PoolSpec
 from loomproxy.core.route import HOST_OF_ENDPOINT, PathRewrite, RetryPolicy, ToPool
 from loomproxy.core.world import World
+from tests.commands import Fate, PauseDown, Release, ResumeDown
 from tests.core.exchange.scenery import (
     CONNECT_S,
     FIRST,
@@ -35,6 +35,7 @@ from tests.core.exchange.scenery import (
     post_chunked,
     put,
     queueing,
+    read,
     response,
     route,
     waiting,
@@ -59,8 +60,8 @@ def test_a_small_get_goes_through_whole() -> None:
     assert (
         play(world)
         >> get("/path?query", "Accept: */*")
-        << deadline(CONNECT_S)
         << opens(FIRST)
+        << deadline(CONNECT_S)
         >> Later(0.25)
         >> opened()
         << deadline(RESPONSE_S)
@@ -117,14 +118,23 @@ def test_a_route_may_rewrite_the_path_and_name_the_endpoint_as_host() -> None:
     )
 
 
+def test_a_request_without_host_is_given_the_one_of_its_endpoint() -> None:
+    assert (
+        connecting(read("GET / HTTP/1.0", "X: y"))
+        >> opened()
+        << deadline(RESPONSE_S)
+        << sends_up(b"GET / HTTP/1.1\r\nHost: 10.0.0.1\r\nX: y\r\n")
+    )
+
+
 def test_an_endpoint_that_refuses_is_left_for_another() -> None:
     world = house()
     assert (
         connecting(get(), world)
         >> open_failed()
         << Release(reusable=False)
-        << deadline(CONNECT_S)
         << opens(SECOND)
+        << deadline(CONNECT_S)
         >> opened()
         << deadline(RESPONSE_S)
         << sends_up(b"GET / ")
@@ -140,15 +150,15 @@ def test_an_endpoint_that_does_not_answer_the_call_is_left_for_another() -> None
         >> Later(CONNECT_S)
         >> DeadlineExpired()
         << Release(reusable=False)
-        << deadline(CONNECT_S)
         << opens(SECOND)
+        << deadline(CONNECT_S)
     )
 
 
 def test_attempts_end_somewhere() -> None:
     it = connecting(get())
-    assert it >> open_failed() << ... << opens(SECOND)
-    assert it >> open_failed() << ... << opens(SECOND)
+    assert it >> open_failed() << ... << opens(SECOND) << ...
+    assert it >> open_failed() << ... << opens(SECOND) << ...
     assert (
         it
         >> open_failed()
@@ -186,8 +196,8 @@ def test_a_get_that_lost_the_race_with_an_idle_close_goes_again_on_a_fresh_conne
         waiting(get(), world, reused=True)
         >> UpstreamGone(faults.UPSTREAM_CLOSED)
         << Release(reusable=False)
-        << deadline(CONNECT_S)
         << opens(FIRST, fresh=True)
+        << deadline(CONNECT_S)
         >> opened()
         << deadline(RESPONSE_S)
         << sends_up(b"GET / ")
@@ -203,8 +213,8 @@ def test_a_put_that_lost_the_race_is_sent_again_with_its_body() -> None:
         << deadline(RESPONSE_S)
         >> UpstreamGone(faults.UPSTREAM_CLOSED)
         << Release(reusable=False)
-        << deadline(CONNECT_S)
         << opens(SECOND, fresh=True)
+        << deadline(CONNECT_S)
         >> opened()
         << deadline(RESPONSE_S)
         << sends_up(b"PUT / ", end=b"\r\n\r\nhello")
@@ -271,8 +281,8 @@ def test_a_large_body_waits_at_the_client_until_somebody_takes_it() -> None:
         >> RequestPart(b"5", ended=False)
         >> open_failed()
         << Release(reusable=False)
-        << deadline(CONNECT_S)
         << opens(SECOND)
+        << deadline(CONNECT_S)
         >> opened()
         << deadline(IDLE_S)
         << sends_up(b"POST /unheld ", end=b"\r\n\r\n4\r\n1234\r\n1\r\n5\r\n")
@@ -288,15 +298,22 @@ def test_a_client_that_was_paused_for_the_last_upstream_is_read_for_the_next() -
         >> UpstreamGone(faults.UPSTREAM_CLOSED)
         << Release(reusable=False)
         << ResumeDown()
-        << deadline(CONNECT_S)
         << opens(FIRST, fresh=True)
+        << deadline(CONNECT_S)
     )
 
 
 def test_moments_and_reuse_in_the_log_are_those_of_the_last_attempt() -> None:
     it = waiting(get(), house(1), reused=True)
-    assert it >> Later(1) >> UpstreamGone(faults.UPSTREAM_CLOSED) << ... << opens(FIRST, fresh=True)
-    assert it >> Later(CONNECT_S) >> DeadlineExpired() << ... << opens(FIRST, fresh=True)
+    assert (
+        it
+        >> Later(1)
+        >> UpstreamGone(faults.UPSTREAM_CLOSED)
+        << ...
+        << opens(FIRST, fresh=True)
+        << ...
+    )
+    assert it >> Later(CONNECT_S) >> DeadlineExpired() << ... << opens(FIRST, fresh=True) << ...
     assert it >> open_failed() << ... << head_down(502) << deadline(SEND_S)
     assert (
         it
@@ -319,7 +336,7 @@ def test_who_finds_no_slot_waits_for_one() -> None:
         << wakes(it.exchange)
         << deadline(SEND_S)
     )
-    assert it >> slot_freed() << deadline(CONNECT_S) << opens(FIRST)
+    assert it >> slot_freed() << opens(FIRST) << deadline(CONNECT_S)
 
 
 def test_who_is_woken_too_late_waits_on_with_the_same_deadline() -> None:
@@ -373,8 +390,8 @@ def test_a_pool_without_an_enabled_endpoint_is_said_at_once() -> None:
 def test_an_answer_to_an_abandoned_attempt_is_not_believed(late: type) -> None:
     it = connecting(get())
     ask = it.exchange.ask
-    answer = Opened(ask, False) if late is Opened else OpenFailed(ask, faults.CONNECT_FAILED)
-    assert it >> DeadlineExpired() << ... << opens(SECOND)
+    answer = Opened(ask) if late is Opened else OpenFailed(ask, faults.CONNECT_FAILED)
+    assert it >> DeadlineExpired() << ... << opens(SECOND) << ...
     assert it >> answer
     assert it >> opened() << deadline(RESPONSE_S) << sends_up(b"GET / ")
     assert it >> answer
@@ -382,5 +399,5 @@ def test_an_answer_to_an_abandoned_attempt_is_not_believed(late: type) -> None:
 
 def test_failures_in_a_row_eject_an_endpoint() -> None:
     world: World = house(ejection=EjectionPolicy(failures=1, time_s=9.0))
-    assert connecting(get(), world) >> open_failed() << ... << opens(SECOND)
+    assert connecting(get(), world) >> open_failed() << ... << opens(SECOND) << ...
     assert endpoint(world, FIRST).ejected_until == 1009.0

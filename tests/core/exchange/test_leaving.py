@@ -1,6 +1,5 @@
 """What ends an exchange from outside: the client leaves, or the proxy has to."""
 
-from loomproxy.core.command import Fate, Release, SendDown, Serve
 from loomproxy.core.event import (
     DownstreamGone,
     DownstreamTaken,
@@ -8,6 +7,7 @@ from loomproxy.core.event import (
     HalfClosed,
     ResponsePart,
 )
+from tests.commands import Fate, Release, SendDown, Serve
 from tests.core.exchange.scenery import (
     IDLE_S,
     NEVER_FROM_NOW,

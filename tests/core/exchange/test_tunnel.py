@@ -3,19 +3,6 @@
 import pytest
 
 from loomproxy.core import fault as faults
-from loomproxy.core.command import (
-    BeginTunnel,
-    Fate,
-    PauseDown,
-    PauseUp,
-    Release,
-    ResumeDown,
-    ResumeUp,
-    SendDown,
-    SendUp,
-    ShutDown,
-    ShutUp,
-)
 from loomproxy.core.endpoint import EjectionPolicy
 from loomproxy.core.event import (
     DeadlineExpired,
@@ -30,6 +17,19 @@ from loomproxy.core.event import (
 )
 from loomproxy.core.message import RequestHead
 from loomproxy.core.world import World
+from tests.commands import (
+    BeginTunnel,
+    Fate,
+    PauseDown,
+    PauseUp,
+    Release,
+    ResumeDown,
+    ResumeUp,
+    SendDown,
+    SendUp,
+    ShutDown,
+    ShutUp,
+)
 from tests.core.exchange.scenery import (
     FIRST,
     NEVER_FROM_NOW,

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 from loomproxy.core.http1.limits import Limits, Refusal
 from loomproxy.core.http1.wire import RequestWire, ResponseWire
-from loomproxy.core.message import RequestHead, RequestPart, ResponseHead, ResponsePart
+from loomproxy.core.message import (
+    RequestHead,
+    RequestPart,
+    Response,
+    ResponseHead,
+    ResponsePart,
+)
 
 Seen = list[object]
 """Heads, ("body", payload), ("end", trailers) and ("refused", fault name), in order."""
@@ -60,6 +66,8 @@ def _drain(wire: RequestWire | ResponseWire, seen: Seen) -> bool:
         came = True
         if isinstance(what, RequestPart | ResponsePart):
             _part(what, seen)
+        elif isinstance(what, Response):
+            seen += (what.head, ("body", what.data), ("end", b""))
         elif isinstance(what, Refusal):
             seen.append(("refused", what.fault.name))
         else:

@@ -9,7 +9,6 @@ from loomproxy.core.http1.framing import (
     LAST_CHUNK,
     ChunkedBody,
     CloseBody,
-    LengthBody,
     Taken,
     canonical_block,
     chunk,
@@ -72,22 +71,6 @@ def test_a_response_is_framed_by_status_method_and_fields(
     status: int, method: bytes, length: int | None, is_chunked: bool, framing: Framing
 ) -> None:
     assert response_framing(status, method, length, chunked=is_chunked) is framing
-
-
-def test_a_length_ends_with_its_last_byte_and_leaves_the_rest() -> None:
-    body = LengthBody(3)
-    assert body.take(b"", 0) is None
-    assert body.take(b"xa", 1) == Taken(b"a", 2, ended=False)
-    assert not body.take_eof()
-    assert body.take(b"bcGET", 0) == Taken(b"bc", 2, ended=True)
-
-
-def test_a_whole_length_is_handed_on_without_a_copy() -> None:
-    data = b"x" * 1000
-    taken = LengthBody(1000).take(data, 0)
-    assert taken is not None
-    assert taken.data is data
-    assert taken.ended
 
 
 def test_a_body_until_close_ends_only_there_and_is_bounded() -> None:
@@ -178,5 +161,3 @@ def test_a_block_is_canonical_or_none() -> None:
 def test_an_empty_chunk_cannot_be_encoded() -> None:
     with pytest.raises(AssertionError):
         chunk(b"")
-    with pytest.raises(AssertionError):
-        LengthBody(0)

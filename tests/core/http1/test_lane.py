@@ -53,7 +53,7 @@ def test_a_common_request_is_recognised_whole() -> None:
     [
         (["Content-Length: 12"], Framing.LENGTH, 12),
         (["content-length: 0"], Framing.NONE, 0),
-        (["TRANSFER-ENCODING: Chunked"], Framing.CHUNKED, 0),
+        (["TRANSFER-ENCODING: chunked"], Framing.CHUNKED, 0),
     ],
 )
 def test_request_bodies(lines: list[str], framing: Framing, body_bytes: int) -> None:
@@ -63,9 +63,9 @@ def test_request_bodies(lines: list[str], framing: Framing, body_bytes: int) -> 
 
 
 def test_upgrade_counts_only_when_connection_names_it() -> None:
-    head = request("Host: a", "Upgrade: WebSocket", "Connection: keep-alive, Upgrade, X-One")
+    head = request("Host: a", "Upgrade: WebSocket", "Connection: keep-alive, Upgrade")
     assert head is not None
-    assert (head.upgrade, head.nominated, head.keep_alive) == (b"websocket", (b"x-one",), True)
+    assert (head.upgrade, head.nominated, head.keep_alive) == (b"websocket", (), True)
     head = request("Host: a", "Upgrade: websocket", "Connection: keep-alive")
     assert head is not None
     assert head.upgrade == b""
@@ -87,6 +87,8 @@ def test_an_expectation_is_noticed() -> None:
         ["Host: a", "Content-Length: x"],
         ["Host: a", "Content-Length: " + "1" * 19],
         ["Host: a", "Transfer-Encoding: gzip"],
+        ["Host: a", "Transfer-Encoding: Chunked"],
+        ["Host: a", "Connection: X-One"],
         ["Host: a", "X:  two"],
         ["Host: a", "X: y "],
         ["Host: a", "X_Y: z"],
@@ -106,12 +108,22 @@ def test_any_other_request_is_left_to_the_slow_way(lines: list[str]) -> None:
         "GET / HTTP/1.0",
         "get / HTTP/1.1",
         "CONNECT / HTTP/1.1",
+        "TRACE / HTTP/1.1",
+        "GET //a HTTP/1.1",
         "GET * HTTP/1.1",
         "GET /../a HTTP/1.1",
     ],
 )
 def test_any_other_request_line_is_left_to_the_slow_way(start: str) -> None:
     assert request("Host: a", start=start) is None
+
+
+def test_options_that_count_their_hops_are_left_to_the_slow_way() -> None:
+    first = request("Host: a", "MAX-Forwards: 1")
+    assert first is not None
+    raw = b"OPTIONS / HTTP/1.1\r\n" + first.block + b"\r\n"
+    assert lane.request(raw, LIMITS, first) is None
+    assert request("Host: a", start="OPTIONS / HTTP/1.1") is not None
 
 
 def test_what_exceeds_a_bound_is_left_to_the_slow_way() -> None:
@@ -171,6 +183,8 @@ def test_what_a_response_says_of_its_connection() -> None:
         (["Content-Length: x"], "HTTP/1.1 200 OK"),
         (["Content-Length: 1", "Content-Length: 1"], "HTTP/1.1 200 OK"),
         (["Transfer-Encoding: chunked"], "HTTP/1.0 200 OK"),
+        (["Content-Length: 1"], "HTTP/1.1 204 No Content"),
+        (["Transfer-Encoding: chunked"], "HTTP/1.1 204 No Content"),
         (["X:y"], "HTTP/1.1 200 OK"),
         ([], "HTTP/2.0 200 OK"),
         ([], "HTTP/1.1 099 OK"),
@@ -203,6 +217,7 @@ _NAMES = st.sampled_from(
         "Host ",
         "",
         "A!",
+        "Max-Forwards",
     ]
 )
 _VALUES = st.sampled_from(
@@ -219,6 +234,8 @@ _VALUES = st.sampled_from(
         "gzip",
         "close",
         "keep-alive, x",
+        "close, content-length",
+        "keep-alive, Upgrade",
         "upgrade",
         "websocket",
         "100-continue",
@@ -263,7 +280,9 @@ _TARGETS = st.sampled_from(
 )
 _REQUEST_LINES = st.builds(
     lambda m, t, v, e: f"{m} {t} {v}{e}",
-    st.sampled_from(["GET"] * 5 + ["POST", "get", "CONNECT", "OPTIONS", "HEAD", "G T", ""]),
+    st.sampled_from(
+        ["GET"] * 5 + ["POST", "get", "CONNECT", "TRACE", "OPTIONS", "HEAD", "G T", ""]
+    ),
     _TARGETS,
     st.sampled_from(["HTTP/1.1"] * 9 + ["HTTP/1.0", "HTTP/1.2", "http/1.1", "HTTP/1.1 "]),
     _ENDS,

@@ -4,7 +4,7 @@ import pytest
 
 from loomproxy.core import fault as faults
 from loomproxy.core.http1 import slow
-from loomproxy.core.http1.limits import Limits, Refusal
+from loomproxy.core.http1.limits import CONNECTION_OPTIONS_MAX, Limits, Refusal
 from loomproxy.core.message import Framing, RequestHead, ResponseHead
 
 LIMITS = Limits()
@@ -120,6 +120,7 @@ def test_absolute_form_gives_the_host_that_http_1_0_lacks() -> None:
     ("start", "fault"),
     [
         ("CONNECT a:443 HTTP/1.1", faults.METHOD_UNSUPPORTED),
+        ("TRACE / HTTP/1.1", faults.METHOD_UNSUPPORTED),
         ("A" * 65 + " / HTTP/1.1", faults.METHOD_UNSUPPORTED),
         ("GET / HTTP/3.0", faults.VERSION_UNSUPPORTED),
         ("GET / HTTP/1.7", faults.VERSION_UNSUPPORTED),
@@ -144,6 +145,7 @@ def test_request_lines_that_are_refused(start: str, fault: faults.Fault) -> None
         (["Host: a", "X : a"], "not a field line"),
         (["Host: a", "Content-Length: 5, 5"], "not one number"),
         (["Host: a", "Content-Length: 5", "Content-Length: 5"], "came 2 times"),
+        (["Host: a", "Connection: close, Cookie"], "'cookie', which does not end at this hop"),
         (["Host: a", "Content-Length: 5", "Transfer-Encoding: chunked"], "came together"),
         (["Host: a", "Host: a"], "Host"),
         (["Host: a@b"], "not a host"),
@@ -176,6 +178,26 @@ def test_targets_that_are_refused(target: str, why: str) -> None:
     assert why in refusal.detail
 
 
+def test_connection_may_name_so_many_fields_and_no_more() -> None:
+    most = ",".join(["x"] * CONNECTION_OPTIONS_MAX)
+    assert request("Host: a", f"Connection: {most}").nominated == (b"x",)
+    assert "options" in refused("Host: a", f"Connection: {most},x").detail
+
+
+def test_hops_are_counted_down_for_options_alone() -> None:
+    def asked(*lines: str, start: str = "OPTIONS / HTTP/1.1") -> tuple[bool, bytes]:
+        head = request("Host: a", *lines, start=start)
+        return head.for_us, head.block.removeprefix(b"Host: a\r\n")
+
+    assert asked() == (False, b"")
+    assert asked("Max-Forwards: 7", "X: y") == (False, b"Max-Forwards: 6\r\nX: y\r\n")
+    assert asked("Max-Forwards: 0") == (True, b"Max-Forwards: 0\r\n")
+    assert asked("Max-Forwards: 0", start="GET / HTTP/1.1") == (False, b"Max-Forwards: 0\r\n")
+    for value in ("", "-1", "1, 1", "9" * 10):
+        detail = refused("Host: a", f"Max-Forwards: {value}", start="OPTIONS / HTTP/1.1").detail
+        assert "not one number" in detail
+
+
 def test_an_unknown_expectation_is_refused() -> None:
     assert refused("Host: a", "Expect: x").fault is faults.EXPECTATION_UNSUPPORTED
 
@@ -184,6 +206,8 @@ def test_bounds() -> None:
     assert refused("Host: a", "X: y", limits=Limits(fields_max=1)).fault is faults.HEAD_TOO_LARGE
     small = Limits(body_bytes_max=4)
     assert refused("Host: a", "Content-Length: 5", limits=small).fault is faults.BODY_TOO_LARGE
+    for digits in ("1" * 19, "0" * 30 + "5"):
+        assert refused("Host: a", f"Content-Length: {digits}").fault is faults.BODY_TOO_LARGE
     assert request("Host: a", "Content-Length: 4", limits=small).body_bytes == 4
 
 
@@ -211,6 +235,13 @@ def test_a_head_that_can_never_become_one_is_known_early() -> None:
     assert slow.hopeless(b"a\r\n", 0, 2, 3) == ""
 
 
+def test_an_answer_that_is_none_is_known_from_its_first_bytes() -> None:
+    for begin in (b"", b"H", b"HTTP/1.", b"HTTP/1.1 200 OK\r\n"):
+        assert slow.no_answer(b"xx" + begin, 2) == ""
+    assert "b'SSH-2.0'" in slow.no_answer(b"SSH-2.0-OpenSSH_9.2\r\n", 0)
+    assert slow.no_answer(b"HTTP/2", 0)
+
+
 def test_an_unusual_response_is_made_canonical() -> None:
     assert response("Content-Length:2", "Connection:x") == ResponseHead(
         status=200,
@@ -229,6 +260,9 @@ def test_responses_that_end_the_connection() -> None:
     assert not response("X:y").keep_alive
     assert not response("Content-Length:1", "Connection:close").keep_alive
     assert response("Content-Length:1", "Connection:keep-alive", start="HTTP/1.0 200 OK").keep_alive
+    assert not response("Content-Length:1", start="HTTP/1.1 204 X").keep_alive
+    assert not response("Transfer-Encoding:chunked", start="HTTP/1.1 204 X").keep_alive
+    assert response("Content-Length:0", start="HTTP/1.1 204 X").keep_alive
     switched = response("Connection:upgrade", "Upgrade:WebSocket", start="HTTP/1.1 101 X")
     assert (switched.framing, switched.upgrade) == (Framing.TUNNEL, b"websocket")
     assert not switched.keep_alive

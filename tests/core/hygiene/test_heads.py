@@ -50,7 +50,8 @@ def up(
         host=host,
         ops=ops,
         upgrade=upgrade,
-        values=VALUES,
+        request_id=VALUES.request_id,
+        values=lambda: VALUES,
     )
 
 
@@ -71,7 +72,8 @@ def down(
         ops=ops,
         keep_alive=keep_alive,
         framing=framing or head.framing,
-        values=VALUES,
+        request_id=VALUES.request_id,
+        values=lambda: VALUES,
         date=date,
     )
 
@@ -132,7 +134,8 @@ def test_via_names_the_version_that_came_and_a_request_id_may_be_unknown() -> No
         host=None,
         ops=None,
         upgrade=False,
-        values=Values(),
+        request_id=b"",
+        values=Values,
     )
     assert b"X-Request-ID" not in silent
 
@@ -266,7 +269,8 @@ def test_no_hop_by_hop_field_survives_on_the_way_down(lines: list[str]) -> None:
         ops=None,
         keep_alive=True,
         framing=head.framing,
-        values=VALUES,
+        request_id=VALUES.request_id,
+        values=lambda: VALUES,
     )
     names = [name for name, _ in fields(sent.partition(b"\r\n")[2])]
     assert not HOP_BY_HOP.intersection(names)

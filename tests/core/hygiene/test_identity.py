@@ -128,12 +128,12 @@ def test_only_so_many_hops_are_looked_at() -> None:
     ],
 )
 def test_an_id_that_came_is_kept_when_it_is_one(said: bytes, kept: bytes) -> None:
-    assert request_id(said, POLICY, b"new") == kept
+    assert request_id(head(said), POLICY, b"new") == kept
 
 
 def test_without_a_header_for_it_every_id_is_fresh() -> None:
     silent = ForwardPolicy(request_id_header=b"")
-    assert request_id(b"X-Request-ID: a\r\n", silent, b"new") == b"new"
+    assert request_id(head(b"X-Request-ID: a\r\n"), silent, b"new") == b"new"
 
 
 def test_a_stranger_is_described_by_us() -> None:
@@ -200,6 +200,11 @@ def test_a_peer_without_address_is_not_invented() -> None:
     lines = identity_lines(head(), local, POLICY, Values())
     assert b"X-Forwarded-For" not in lines
     assert b"X-Real-IP" not in lines
+
+
+def test_a_host_that_was_not_said_is_not_invented() -> None:
+    lines = identity_lines(head(authority=b""), BALANCER, POLICY, Values())
+    assert b"X-Forwarded-Host" not in lines
 
 
 def test_forwarded_is_written_as_rfc_7239_wants() -> None:

@@ -11,8 +11,10 @@ from loomproxy.core.hygiene.names import (
     SHADOWED,
     any_case,
     cutter,
+    misnominated,
     nominations,
     trailers,
+    usual_nominations,
     values_of,
     without,
 )
@@ -57,6 +59,30 @@ def test_what_connection_says(connection: bytes, said: tuple[object, ...]) -> No
     assert nominations(connection) == said
 
 
+@pytest.mark.parametrize(
+    ("connection", "wrong"),
+    [
+        (b"keep-alive, Upgrade", b""),
+        (b"close, X-Mine, TE, transfer-encoding, (content-type)", b""),
+        (b"close, HOST", b"host"),
+        (b"x,\tContent-Type ,y", b"content-type"),
+        (b"Sec-Fetch-Site", b"sec-fetch-site"),
+        (b"X-Forwarded-For", b"x-forwarded-for"),
+        (b"If-Match", b"if-match"),
+    ],
+)
+def test_connection_may_not_name_what_is_for_all_recipients(
+    connection: bytes, wrong: bytes
+) -> None:
+    assert misnominated(connection) == wrong
+
+
+@given(st.sampled_from([b"keep-alive", b"Close", b"upgrade", b"keep-alive, Upgrade", b"x", b"a,b"]))
+def test_what_is_usual_means_what_it_says(connection: bytes) -> None:
+    usual = usual_nominations(connection)
+    assert usual is None or (usual == nominations(connection) and not misnominated(connection))
+
+
 def test_fields_are_left_out_and_found_by_name() -> None:
     block = b"A: 1\r\nb: 2\r\nB: 3\r\nBc: 4\r\n"
     assert without(block, (b"b",)) == b"A: 1\r\nBc: 4\r\n"
@@ -72,6 +98,12 @@ def test_trailers_cannot_frame_route_or_authenticate() -> None:
     )
     for name in [*SHADOWED, b"Authorization", b"Set-Cookie", b"X-Forwarded-New"]:
         assert trailers(name + b": x\r\n") == b""
+
+
+def test_trailers_have_no_say_in_what_the_operator_sets() -> None:
+    block = b"X_User: evil\r\nChecksum: 1\r\nx-user: evil\r\n"
+    assert trailers(block, {b"x-user"}) == b"Checksum: 1\r\n"
+    assert trailers(b"", {b"x-user"}) == b""
 
 
 def test_every_hop_by_hop_name_is_one_that_others_may_not_shadow() -> None:

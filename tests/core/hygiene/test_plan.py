@@ -31,6 +31,12 @@ def test_nobody_but_a_trusted_peer_says_who_the_client_is() -> None:
     assert plan_for(POLICY, None, FROM_TRUSTED).strip(BLOCK) == b"X-Forwarded-Prefix: /\r\nX: y\r\n"
 
 
+def test_nobody_but_a_trusted_peer_asks_for_another_path() -> None:
+    block = b"X-Original-URL: /admin\r\nX: y\r\nx-rewrite-url: /admin\r\n"
+    assert plan_for(POLICY, None, FROM_ANYBODY).strip(block) == b"X: y\r\n"
+    assert plan_for(POLICY, None, FROM_TRUSTED).strip(block) == block
+
+
 @pytest.mark.parametrize("writes_forwarded", [False, True])
 @pytest.mark.parametrize("writes_x", [False, True])
 def test_the_family_that_is_not_believed_passes_from_nobody(

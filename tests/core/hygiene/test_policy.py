@@ -2,7 +2,7 @@
 
 import pytest
 
-from loomproxy.core.hygiene.policy import HeaderOps, ops_problem
+from loomproxy.core.hygiene.policy import HeaderOps, ops_problem, touched
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,9 @@ def test_operations_that_would_break_a_head_are_named(ops: HeaderOps, why: str) 
     problem = ops_problem(ops)
     assert bool(problem) == bool(why)
     assert why in problem
+
+
+def test_what_is_set_or_removed_is_the_operators_and_what_is_added_is_not() -> None:
+    ops = HeaderOps(set=((b"X-A", b"1"),), add=((b"X-B", b"1"),), remove=(b"X-C",))
+    assert touched(ops) == {b"x-a", b"x-c"}
+    assert touched(None) == frozenset()

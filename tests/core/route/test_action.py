@@ -30,6 +30,12 @@ def test_placeholders_of_a_location(location: bytes, target: bytes, expected: by
     assert Redirect(308, location).location_for(asked(target), b"http") == expected
 
 
+def test_a_location_lacks_a_host_only_where_it_would_say_one() -> None:
+    assert Redirect(308, b"https://{host}{path}").lacks(asked(b"/evil.example/a", host=b""))
+    assert not Redirect(308, b"https://{host}{path}").lacks(asked(b"/a"))
+    assert not Redirect(308, b"/new{path}").lacks(asked(b"/a", host=b""))
+
+
 @pytest.mark.parametrize("target", [b"//evil.example/a", b"/\\evil.example/a", b"///evil.example"])
 def test_a_client_cannot_have_others_sent_to_another_host(target: bytes) -> None:
     location = Redirect(308, b"{path}").location_for(asked(target), b"http")
@@ -58,6 +64,13 @@ def test_no_path_makes_a_location_that_names_a_host(path: str) -> None:
         (PathRewrite(pattern=b"^/u/(.*)", replacement=rb"/u?id=\1"), b"/u/7?x=1", b"/u?id=7&x=1"),
         (PathRewrite(pattern=b"^/u/(.*)", replacement=rb"\1"), b"/u/7", b"/7"),
         (PathRewrite(strip_prefix=b"/api"), b"*", b"*"),
+        (PathRewrite(pattern=b"^/(.)61", replacement=rb"/\1"), b"/%61zz", b"/%25zz"),
+        (PathRewrite(pattern=b"fx"), b"/%0fx0", b"/%2500"),
+        (PathRewrite(strip_prefix=b"/api/v1"), b"/api//v1/a//b", b"/a//b"),
+        (PathRewrite(strip_prefix=b"/api/v1"), b"/api;a=b//v1;c/d;e", b"/d;e"),
+        (PathRewrite(strip_prefix=b"/api"), b"/api;v=2", b"/"),
+        (PathRewrite(strip_prefix=b"/a.b"), b"/axb/c", b"/axb/c"),
+        (PathRewrite(strip_prefix=b"/"), b"/a", b"/a"),
     ],
 )
 def test_rewriting(rewrite: PathRewrite, target: bytes, expected: bytes) -> None:

@@ -10,6 +10,7 @@ from loomproxy.core.route.match import (
     Match,
     Remainder,
     ValueKind,
+    normal_escapes,
     normal_path,
     normal_prefix,
     parameters,
@@ -59,8 +60,25 @@ def test_an_encoded_letter_is_the_letter_but_an_encoded_slash_is_none(
 
 
 @given(st.text("/%aA2fF0.~-", max_size=20))
-def test_the_normal_form_never_gains_slashes(path: str) -> None:
-    assert normal_path(path.encode()).count(b"/") == path.count("/")
+def test_an_escape_never_becomes_a_slash(path: str) -> None:
+    assert normal_escapes(path.encode()).count(b"/") == path.count("/")
+
+
+@pytest.mark.parametrize(
+    ("path", "normal"),
+    [
+        (b"//admin", b"/admin"),
+        (b"/a///%61//", b"/a/a/"),
+        (b"/a%2f/b", b"/a%2F/b"),
+        (b"/admin;v=1", b"/admin"),
+        (b"/;x/admin;;y=z/;/b", b"/admin/b"),
+        (b"/a%3bb", b"/a%3Bb"),
+    ],
+)
+def test_a_run_of_slashes_counts_as_one_and_parameters_do_not_count(
+    path: bytes, normal: bytes
+) -> None:
+    assert normal_path(path) == normal
 
 
 def test_a_prefix_means_the_same_with_a_slash_at_its_end() -> None:

@@ -240,7 +240,9 @@ def _path_holds(kind: PathKind, pattern: bytes, path: bytes) -> bool:
 
 
 PATHS = st.lists(
-    st.sampled_from((b"", b"a", b"b", b"ab", b"%61", b"c%2fd")), min_size=1, max_size=4
+    st.sampled_from((b"", b"a", b"b", b"ab", b"%61", b"c%2fd", b"a;b", b";")),
+    min_size=1,
+    max_size=4,
 ).map(lambda segments: b"/" + b"/".join(segments))
 HOSTS = st.sampled_from((b"a.b.c", b"b.c", b"c", b"x.b.c", b"y.x.b.c", b"", b".c"))
 HOST_PATTERNS = st.sampled_from((b"a.b.c", b"b.c", b"*.b.c", b"*.c", b"*.x.b.c"))
