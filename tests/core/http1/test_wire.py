@@ -408,3 +408,45 @@ def test_noise_reads_alike_however_it_is_cut(noise: bytes, cut: int) -> None:
     assert requests(pieces) == requests([noise] if noise else [])
     # After a response what follows is left, so only the verdict is compared.
     assert responses(pieces) == responses([noise] if noise else [])
+
+
+def test_there_is_nothing_to_say_without_bytes_or_an_end() -> None:
+    wire = response_wire(b"")
+    assert wire.exhausted
+    wire.receive(OK)
+    assert not wire.exhausted
+    wire.poll()
+    wire.receive(b"")
+    assert not wire.exhausted
+
+
+def test_the_same_head_again_is_read_alike_whatever_surrounds_it() -> None:
+    get, answer = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", OK + b"ab"
+    assert requests([get, get]) == requests([get + get]) == requests([get[:5], get[5:] + get])
+    wire = response_wire(answer)
+    first = wire.poll()
+    for method, cut in ((b"GET", 0), (b"GET", 60), (b"HEAD", 0), (b"GET", 0)):
+        wire.expect(method)
+        sent = OK if method == b"HEAD" else answer
+        for piece in filter(None, (sent[:cut], sent[cut:])):
+            wire.receive(piece)
+            read = wire.poll()
+        if method == b"HEAD":
+            assert isinstance(read, ResponseHead)
+            assert read.framing is Framing.NONE
+        else:
+            assert read in (first, ResponsePart(b"ab", ended=True))
+        assert wire.clean
+
+
+def test_chunks_that_cannot_be_read_are_refused_and_half_of_one_is_waited_for() -> None:
+    wire = RequestWire(Limits())
+    wire.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n")
+    assert isinstance(wire.poll(), RequestHead)
+    refused = wire.poll()
+    assert isinstance(refused, Refusal)
+    answer = response_wire(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2")
+    assert isinstance(answer.poll(), ResponseHead)
+    assert answer.poll() is None
+    answer.receive(b"\r\nab\r\n0\r\n\r\n")
+    assert answer.poll() == ResponsePart(b"ab", ended=True)
