@@ -9,6 +9,7 @@ tasks, no connection, nothing in flight.
 import argparse
 import asyncio
 import contextlib
+import http.client
 import json
 import shlex
 import sys
@@ -33,9 +34,9 @@ from loadtest.processes import (
 from loadtest.proxies import OURS, ROOT, all_proxies
 from loadtest.soak_clients import DOING, Account, Client
 from loadtest.soak_report import Soaked, render
+from loadtest.soak_upstream import payload
 from loadtest.soak_watch import Look, Node, differences
 from loadtest.trouble import Trouble
-from loadtest.wrk import Requests
 
 MINUTES_DEFAULT = 10.0
 MINUTES_MAX = 24 * 60.0
@@ -48,7 +49,8 @@ LOOK_EVERY_S = 5.0
 SETTLE_WITHIN_S = 30.0  # Idle connections to upstreams are kept for 4 s, stalled ones for 1 s.
 LAST_LINES_S = 1.0  # The access log's last lines join others for 0.2 s.
 PATIENCE = "1s"  # Of the proxy with the troubled upstream.
-PROBE = Requests("/size/6/probe", 6)  # None of a client's.
+PROBE = "/size/6/probe"  # What is asked until there is an answer; none of a client's.
+ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,13 @@ class Place:
 
 def answers(port: int) -> bool:
     """Tell whether `port` answers a small request as it should, yet."""
-    try:
-        return PROBE.answer_of(port) == (200, PROBE.response_bytes)
-    except OSError:
-        return False
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=ANSWER_TIMEOUT_S)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", PROBE)
+            return connection.getresponse().read() == payload(PROBE, 6)
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 @contextlib.asynccontextmanager
@@ -96,7 +101,9 @@ async def started(options: argparse.Namespace, place: Place) -> AsyncIterator[Pr
     """Start upstream and node; end both on leaving."""
     log, ours = place.directory / "upstream.log", place.directory / "output.log"
     ports = [str(port) for port in place.upstream_ports]
-    argv = [sys.executable, "-m", "loadtest.soak_upstream", str(options.seed), *ports]
+    # The safe path would hide the tree from a program that is a part of it.
+    python = ["env", f"PYTHONPATH={ROOT}", sys.executable]
+    argv = [*python, "-m", "loadtest.soak_upstream", str(options.seed), *ports]
     with running(argv, core=None, log=log, directory=ROOT) as process:
         wait_until(partial(answers, place.upstream_ports[0]), process, what="upstream", log=log)
         config = place.configure(workers=options.workers, revision=1)
@@ -132,7 +139,7 @@ async def soak(options: argparse.Namespace, place: Place) -> Soaked:
             raise Trouble(f"loomproxy left with status {process.returncode} in the soak.")
     await asyncio.sleep(LAST_LINES_S)
     with (place.directory / "access.log").open("rb") as log:
-        found.lines = sum(PROBE.path.encode() not in line for line in log)
+        found.lines = sum(PROBE.encode() not in line for line in log)
     return found
 
 

@@ -88,3 +88,10 @@ def test_parts_follow_every_framing_but_none(framing: Framing) -> None:
 )
 def test_another_head_follows_an_interim_one_and_no_switch(status: int, *, interim: bool) -> None:
     assert response(status).is_interim is interim
+
+
+def test_what_became_of_a_block_says_nothing_of_a_head() -> None:
+    one, other = request(Framing.NONE), request(Framing.NONE)
+    one.memo.said_id = b"x"
+    assert one == other
+    assert one.memo != b"x"

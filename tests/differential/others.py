@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from tests.differential.lanes import FIXED, FIXED_BODY, TIMEOUT_S, recorders
+from tests.differential.lanes import FIXED, FIXED_BODY, OTHERS_TIMEOUT_S, recorders
 from tests.differential.play import Lanes
 from tests.support.places import free_port
 
@@ -118,10 +118,10 @@ def _nginx(directory: Path, places: Places) -> str:
     http {{
         access_log off;
         {temporary}
-        client_header_timeout {TIMEOUT_S}s;
-        client_body_timeout {TIMEOUT_S}s;
-        keepalive_timeout {TIMEOUT_S}s;
-        proxy_read_timeout {TIMEOUT_S}s;
+        client_header_timeout {OTHERS_TIMEOUT_S}s;
+        client_body_timeout {OTHERS_TIMEOUT_S}s;
+        keepalive_timeout {OTHERS_TIMEOUT_S}s;
+        proxy_read_timeout {OTHERS_TIMEOUT_S}s;
         proxy_http_version 1.1;
         proxy_request_buffering off;
         proxy_next_upstream off;
@@ -151,10 +151,10 @@ defaults
     mode http
     option forwardfor
     retries 0
-    timeout connect {TIMEOUT_S}s
-    timeout client {TIMEOUT_S}s
-    timeout server {TIMEOUT_S}s
-    timeout http-request {TIMEOUT_S}s
+    timeout connect {OTHERS_TIMEOUT_S}s
+    timeout client {OTHERS_TIMEOUT_S}s
+    timeout server {OTHERS_TIMEOUT_S}s
+    timeout http-request {OTHERS_TIMEOUT_S}s
 {lanes}"""
 
 

@@ -18,7 +18,7 @@ from tests.support.corpus import Piece, RequestCase, ResponseCase
 
 Lanes = list[tuple[int, Recorder]]  # the port of a proxy's listener, and where it leads
 
-WITHIN_S: Final = 8.0
+WITHIN_S: Final = 20.0
 """How long a proxy may take for anything; well above the timeouts that it is given."""
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r\n")

@@ -83,11 +83,13 @@ def house(
     )
 
 
-def play(world: World | None = None, *, may_keep: bool = True, idle: bool = False) -> Play:
+def play(
+    world: World | None = None, *, peer: Peer = PEER, may_keep: bool = True, idle: bool = False
+) -> Play:
     """A new exchange, before its first event; `idle`: there is an idle connection for it."""
     scribe = Scribe()
     scribe.idle = idle
-    return Play(Staged(world or house(), PEER, scribe, fresh_id=b"id-1", may_keep=may_keep), scribe)
+    return Play(Staged(world or house(), peer, scribe, fresh_id=b"id-1", may_keep=may_keep), scribe)
 
 
 def endpoint(world: World, name: str) -> Endpoint:

@@ -4,12 +4,13 @@ import pytest
 
 from loomproxy.core import fault as faults
 from loomproxy.core.event import (
+    Answered,
     DeadlineExpired,
     DownstreamTaken,
     RequestBroken,
     RequestPart,
 )
-from loomproxy.core.hygiene import HeaderOps
+from loomproxy.core.hygiene import HeaderOps, Peer
 from loomproxy.core.route import ToPool
 from tests.commands import Fate, Release, Serve
 from tests.core.exchange.scenery import (
@@ -342,3 +343,16 @@ def test_a_body_of_known_length_is_kept_until_it_can_go_up_as_it_came() -> None:
         << sends_up(b"56789")
         << deadline(RESPONSE_S)
     )
+
+
+def test_a_trusted_peer_says_for_whom_it_asks() -> None:
+    it = play(peer=Peer(b"192.0.2.7", 40000, trusted=True, listener="public"))
+    assert it >> get("/", "X-Forwarded-For: 198.51.100.9") << ...
+    assert it.exchange.outcome.client_ip == b"198.51.100.9"
+
+
+def test_an_answer_of_the_house_to_another_question_is_not_believed() -> None:
+    it = play()
+    assert it >> get("/health") << ...
+    assert it >> Answered(it.exchange.ask - 1, 200, b"text/plain", b"of another\n")
+    assert it >> answered(200, b"text/plain", b"fine\n") << head_down(200, end=b"fine\n") << ...

@@ -401,3 +401,10 @@ def test_failures_in_a_row_eject_an_endpoint() -> None:
     world: World = house(ejection=EjectionPolicy(failures=1, time_s=9.0))
     assert connecting(get(), world) >> open_failed() << ... << opens(SECOND) << ...
     assert endpoint(world, FIRST).ejected_until == 1009.0
+
+
+def test_a_call_for_another_wait_means_nothing_to_who_waits_again() -> None:
+    world = house(endpoints=1, in_flight_max=1)
+    it, _other = queueing(get(), world)
+    assert it >> SlotFreed(it.exchange.ask - 1)
+    assert it.exchange.phase.name == "QUEUE"

@@ -185,3 +185,16 @@ def test_what_cannot_be_said_any_more_is_cut() -> None:
         << deadline(NEVER_FROM_NOW)
         << finish(Fate.ABORT, "uD", fault="upstream_stalled")
     )
+
+
+def test_an_answer_of_ours_that_is_taken_at_once_is_over_at_once() -> None:
+    it = play()
+    it.scribe.taken = True
+    assert (
+        it
+        >> get("/fixed")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(200, end=b"fixed\n")
+        << deadline(NEVER_FROM_NOW)
+        << finish(Fate.KEEP, status=200)
+    )

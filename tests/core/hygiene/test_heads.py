@@ -313,3 +313,20 @@ def test_our_own_responses() -> None:
 )
 def test_reason_phrases_are_those_of_rfc_9110(status: int, said: bytes) -> None:
     assert phrase(status) == said
+
+
+def test_a_block_that_passes_again_passes_alike_under_its_new_id() -> None:
+    head, answer = request("Host: a", "X: y"), response("Content-Length: 0")
+    first = up(head, policy=POLICY)
+    assert up(head, policy=POLICY) == first
+    assert up(head, policy=POLICY, host=b"b") != first
+    assert up(head, policy=POLICY) == first
+    assert down(answer, policy=POLICY) == down(answer, policy=POLICY)
+    assert b"\r\nConnection: close\r\n" in down(answer, policy=POLICY, keep_alive=False)
+
+
+def test_what_differs_with_each_request_is_not_remembered() -> None:
+    ops = HeaderOps(set=((b"X-Path", b"{path} {request_id}"),))
+    head = request("Host: a")
+    assert b"X-Path:  id\r\n" in up(head, policy=POLICY, ops=ops)
+    assert not head.memo.passed

@@ -221,3 +221,14 @@ def test_forwarded_is_written_as_rfc_7239_wants() -> None:
     assert identity_lines(head(authority=b""), local, policy, Values()) == (
         b"Forwarded: for=unknown;proto=http\r\n"
     )
+
+
+def test_the_id_of_a_head_is_looked_for_once_for_each_policy() -> None:
+    said = head(b"X-Request-ID: abc\r\n")
+    other = ForwardPolicy(request_id_header=b"X-Trace")
+    assert [request_id(said, policy, b"new") for policy in (POLICY, POLICY, other, POLICY)] == [
+        b"abc",
+        b"abc",
+        b"new",
+        b"abc",
+    ]

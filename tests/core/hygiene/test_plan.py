@@ -106,3 +106,9 @@ def test_a_client_cannot_say_what_the_operator_sets_under_a_name_taken_for_the_s
     for kind in (FROM_ANYBODY, FROM_TRUSTED):
         assert plan_for(policy, ops, kind).strip(block) == b"X_Users: 2\r\n"
     assert plan_for(policy, ops, WITH_LENGTH).strip(block) == block
+
+
+def test_what_connection_nominates_does_not_pass() -> None:
+    plan = plan_for(POLICY, None, FROM_ANYBODY)
+    assert plan.passed(b"Host: a\r\nX: 1\r\nY: 2\r\n", ()) == b"X: 1\r\nY: 2\r\n"
+    assert plan.passed(b"Host: a\r\nX: 1\r\nY: 2\r\n", (b"x",)) == b"Y: 2\r\n"
