@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import yaml
 
 from loomproxy.config.problem import Problem
+from loomproxy.config.walk import shown
 
 Tree = dict[object, object]
 
@@ -113,7 +114,7 @@ def _unreadable(file: str, seen: str, expected: str, do: str) -> UnreadableError
 
 def _twice(where: str, name: str) -> Problem:
     return Problem(
-        where, f"the key {name[:64]} stands here again", "each key once", "Take one of them out."
+        where, f"the key {shown(name)} stands here again", "each key once", "Take one of them out."
     )
 
 
@@ -226,7 +227,7 @@ class _Yaml:
             where = _place(self.file, node.start_mark)
             raise _unreadable(where, seen, expected, "Look for aliases that hold one another.")
         if node.tag not in _PLAIN_TAGS:
-            seen = f"it has the tag {str(node.tag)[:64]}"
+            seen = f"it has the tag {shown(str(node.tag))}"
             self.problems.append(
                 Problem(_place(self.file, node.start_mark), seen, "no tags", "Take it out.")
             )
