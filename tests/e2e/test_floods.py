@@ -38,7 +38,7 @@ STAGE = {
     "timeouts": {"idle": PATIENCE_S, "send": PATIENCE_S, "body_bytes_min_per_s": BODY_RATE},
     "routes": [
         to("app", "/taken", timeouts={"send_bytes_min_per_s": SEND_RATE}),
-        to("app", "/sent", timeouts={"idle": "1s"}),
+        to("app", "/sent", timeouts={"idle": "2s"}),
     ],
 }
 

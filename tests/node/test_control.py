@@ -284,7 +284,8 @@ def test_worker_that_never_gets_ready_ends_the_start(
     obstacle.touch()
 
     async def play() -> None:
-        it = Stage(config(startup_timeout_s=1.0), tmp_path, "--no-start-if", str(obstacle))
+        # Long enough that the worker comes to say why, on a machine that does other things too.
+        it = Stage(config(startup_timeout_s=3.0), tmp_path, "--no-start-if", str(obstacle))
         assert await it.left() == 1
 
     run(play)
