@@ -38,8 +38,8 @@ TUNNEL: Final = Framing.TUNNEL
 class Memo:
     """What became of a block when it passed last: no part of the message, and no two differ.
 
-    Heads of one connection often have the same block. Whoever makes something of a block may keep
-    it here, one thing for each purpose, with all that it depended on; hygiene does.
+    Heads of one connection often have the same block. Hygiene keeps here what it made of it, with
+    all that this depended on.
     """
 
     __slots__ = ("passed", "passed_for", "said_id", "said_id_for")

@@ -249,6 +249,7 @@ class Downstream(asyncio.Protocol):
         elif self.wire.idle:
             self._dismiss()
         else:
+            self.wire.take_rest()  # What still comes of the head comes too late.
             driver.begin(RequestBroken(faults.CLIENT_HEAD_TIMEOUT), may_keep=False)
 
     def settle(self, fate: Fate, now: Instant) -> None:

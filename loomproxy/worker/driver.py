@@ -214,9 +214,8 @@ class Driver:
 
     def _wake_others(self) -> None:
         """Tell who waits for the slots that this exchange gave back."""
-        woken, self._woken = self._woken, []
-        for ticket in woken:
-            wake(ticket)
+        while self._woken:
+            wake(self._woken.pop(0))
 
     def _give_up(self) -> None:
         """Our own bug: leave nothing held, and let the client see that its answer is cut."""

@@ -36,7 +36,7 @@ def json_line(outcome: Outcome) -> bytes:
             outcome.request_id,
             b'","client_ip":"',
             outcome.client_ip,
-            _NO_REQUEST if head is None else _method_and_host(head.method, head.authority),
+            _NO_REQUEST if head is None else _asked_of(head),
             _target_and_protocol(head),
             _what_became(
                 outcome.status,
@@ -63,6 +63,12 @@ def _target_and_protocol(head: RequestHead | None) -> bytes:
         return b',"target":null,"protocol":null'
     target = _string(head.target) if _ODD.search(head.target) else head.target
     return b',"target":"%b","protocol":"HTTP/1.%d"' % (target, head.minor_version)
+
+
+def _asked_of(head: RequestHead) -> bytes:
+    method, authority = head.method, head.authority
+    known = len(authority) <= HOST_BYTES_REMEMBERED_MAX
+    return (_method_and_host if known else _method_and_host.__wrapped__)(method, authority)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -146,6 +152,11 @@ def combined_line(outcome: Outcome) -> bytes:
         outcome.termination.encode(),
     )
 
+
+HOST_BYTES_REMEMBERED_MAX: Final = 255
+"""Of a Host that is remembered as it is written: no name in the DNS is longer (RFC 1035 §2.3.4),
+and strangers choose it.
+"""
 
 _offset_s: float = wall() - monotonic()
 

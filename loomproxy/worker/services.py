@@ -134,12 +134,12 @@ class Services:
 
 
 def _ids() -> Iterator[bytes]:
-    """Request ids: the count is put together from its last two digits and those before them."""
+    """Request ids: 14 digits of the count are written once for all 256 that differ in two."""
     prefix = secrets.token_hex(8).encode()
-    for hundreds in itertools.count(1):
-        begin = b"%s%014x" % (prefix, hundreds)
-        for last in _TWO_DIGITS:
+    for count in itertools.count(1):
+        begin = b"%s%014x" % (prefix, count)
+        for last in _LAST_DIGITS:
             yield begin + last
 
 
-_TWO_DIGITS: Final = tuple(b"%02x" % number for number in range(256))
+_LAST_DIGITS: Final = tuple(b"%02x" % number for number in range(256))

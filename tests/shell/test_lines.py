@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.http1.wire import RequestWire
@@ -168,3 +169,11 @@ def test_every_outcome_is_one_valid_line(
     assert told.isascii()
     assert json.loads(told)["response_bytes"] == size
     assert COMBINED.fullmatch(combined_line(outcome))
+
+
+def test_hosts_that_strangers_make_up_are_not_kept() -> None:
+    lines._method_and_host.cache_clear()
+    for size in (lines.HOST_BYTES_REMEMBERED_MAX, lines.HOST_BYTES_REMEMBERED_MAX + 1):
+        request = structs.replace(head(), authority=b"a" * size)
+        assert json.loads(json_line(whole(request)))["host"] == "a" * size
+    assert lines._method_and_host.cache_info().currsize == 1

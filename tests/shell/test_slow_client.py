@@ -7,7 +7,7 @@ import pytest
 from loomproxy.worker.downstream import TAKE_S, Downstream
 from tests.core.exchange.scenery import SEND_S, TUNNEL_S
 from tests.shell.fakes import Transport
-from tests.shell.stage import GET, Client, Stage, run, stage
+from tests.shell.stage import GET, HEAD_S, Client, Stage, run, stage
 
 BODY = b"x" * 1000
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
@@ -96,5 +96,22 @@ def test_what_the_kernel_holds_has_not_been_taken() -> None:
                 assert downstream._untaken() > 0
                 theirs.recv(len(BODY))
                 assert downstream._untaken() == 0
+
+    run(play)
+
+
+def test_rest_of_a_head_that_comes_after_its_408_is_not_heard() -> None:
+    async def play() -> None:
+        async with stage() as it:
+            client = it.client()
+            client.transport.kernel = 10  # The answer is not taken whole, so its exchange goes on.
+            client.send(b"GET /x HTTP/1.1\r\n")
+            await it.later(HEAD_S + 1)
+            assert client.exchange is not None
+            client.send(b"Host: a.example\r\n\r\n")
+            client.transport.take()
+            await it.turn()
+            assert client.statuses() == [408]
+            assert it.network.calls == []
 
     run(play)

@@ -142,7 +142,16 @@ class ChunkedBody:
     unread, so each piece is bounded by what `take` accepts to wait for.
     """
 
-    __slots__ = ("_excess", "_fault", "_in_trailers", "_limits", "_missing", "_room", "_too_large")
+    __slots__ = (
+        "_excess",
+        "_fault",
+        "_in_trailers",
+        "_limits",
+        "_missing",
+        "_room",
+        "_searched",
+        "_too_large",
+    )
 
     def __init__(self, limits: Limits, *, malformed: Fault, too_large: Fault) -> None:
         self._limits = limits
@@ -154,6 +163,7 @@ class ChunkedBody:
         )
         self._excess = 0
         self._in_trailers = False
+        self._searched = 0  # bytes of the trailer section, which does not end among them
 
     def take(self, data: bytes, at: int) -> Taken | Refusal | None:
         """The payload of every chunk, or part of one, that is there."""
@@ -244,8 +254,9 @@ class ChunkedBody:
         """The trailer section, canonical, and the position behind it; None while incomplete."""
         if data.startswith(b"\r\n", at):
             return b"", at + 2
-        end = data.find(b"\r\n\r\n", at, at + self._limits.head_bytes_max)
+        end = data.find(b"\r\n\r\n", at + self._searched, at + self._limits.head_bytes_max)
         if end < 0:
+            self._searched = max(0, len(data) - at - 3)
             if len(data) - at >= self._limits.head_bytes_max:
                 raise _Broken(self._fault, "the trailer section is larger than head_bytes_max")
             return None

@@ -8,8 +8,8 @@ property test compares both on generated and mutated heads.
 
 Speed comes from three things: the grammar is checked by one match that tries nothing twice; only
 the few fields that framing and hop-by-hop rules need are picked out, by one search whose first byte
-is a literal LF (which `re` finds with memchr); and what was picked from a block is kept by the
-caller, who offers it again when the next head on the connection carries the same block.
+is a literal LF (which `re` finds with memchr); and what was picked from the block of a request is
+kept by the caller, who offers it again when the next one on the connection carries the same block.
 
 In the patterns characters are taken possessively, groups never are: before CPython 3.11.5 a
 possessively repeated group that fails half-way leaves what it had read as read, so that it accepts

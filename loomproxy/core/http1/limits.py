@@ -42,9 +42,10 @@ HOPS_DIGITS_MAX: Final = 9
 """Decimal digits of Max-Forwards. Nobody is further away than a few hops; this only keeps the
 number within anybody's integer."""
 
-MEMO_BYTES_MAX: Final = 4096
-"""A head up to this size is remembered until the next one, which is often the same. Costs memory
-per connection."""
+MEMO_BYTES_MAX: Final = 1536
+"""A head up to this size is remembered until the next one, which is often the same. It is held
+three times, as it came, as a block and as it went on, and an idle connection shall cost less than 8
+KiB with it."""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):

@@ -38,6 +38,9 @@ __all__ = ["Limits", "Refusal", "RequestWire", "ResponseWire"]
 _HEAD_END: Final = b"\r\n\r\n"
 _CR: Final = 13
 
+USED_BYTES_MAX: Final = 16 * 1024
+"""What was read and still lies before what was not: one byte must not keep a whole read alive."""
+
 
 class _State(enum.Enum):
     HEAD = "head"
@@ -122,18 +125,16 @@ class _Wire:
         if found < 0 or found + 4 - at > self._limits.head_bytes_max:
             return None
         end = found + 4
-        if end == len(data):
-            self._data = b""
-            self._at = self._searched = 0
-            return data[at:] if at else data
-        self._at = self._searched = end
-        return data[at:end]
+        self._go_on_at(end)
+        return data if end == len(data) and not at else data[at:end]
 
-    def _use(self, size: int) -> None:
-        """The next `size` bytes have been read: a head that came before, to the byte."""
-        at = self._at + size
+    def _go_on_at(self, at: int) -> None:
+        """All before `at` has been read."""
         if at == len(self._data):
             self._data = b""
+            self._at = self._searched = 0
+        elif at > USED_BYTES_MAX:
+            self._data = self._data[at:]
             self._at = self._searched = 0
         else:
             self._at = self._searched = at
@@ -155,13 +156,9 @@ class _Wire:
         have = len(data) - at
         if have <= 0:
             return None
-        if have <= missing:
-            self._data = b""
-            self._at = self._searched = 0
-            payload = data[at:] if at else data
-        else:
-            self._at = self._searched = at + missing
-            payload = data[at : at + missing]
+        end = at + min(have, missing)
+        self._go_on_at(end)
+        payload = data if end == len(data) and not at else data[at:end]
         self._missing = missing = missing - len(payload)
         if not missing:
             self._state = _OVER
@@ -175,12 +172,8 @@ class _Wire:
             if taken is not None:
                 self._shut()
             return taken
-        self._at = taken.at
-        if self._at >= len(self._data):
-            self._data = b""
-            self._at = self._searched = 0
+        self._go_on_at(taken.at)
         if taken.ended:
-            self._searched = self._at
             self._body = None
             self._state = _OVER
         elif not taken.data:
@@ -222,8 +215,7 @@ class RequestWire(_Wire):
         if state is _HEAD:
             if data == self._known_raw and not self._at and data:
                 # Most clients ask for the next thing as for the last one, one at a time.
-                self._data = b""
-                self._searched = 0
+                self._go_on_at(len(data))
                 return self._begun(self._known_head)
             return self._poll_head() if len(data) > self._at else None
         return self._poll_part() if state is _BODY else None
@@ -235,7 +227,7 @@ class RequestWire(_Wire):
                 return self._refuse(faults.REQUEST_MALFORMED, why)
         read = self._known_head
         if read is not None and self._data.startswith(self._known_raw, self._at):
-            self._use(len(self._known_raw))
+            self._go_on_at(self._at + len(self._known_raw))
         else:
             raw = self._next_raw()
             if raw is None:
@@ -363,7 +355,7 @@ class ResponseWire(_Wire):
     def _poll_head(self) -> ResponseHead | Response | Refusal | None:
         read = self._known_head
         if read is not None and self._data.startswith(self._known_raw, self._at):
-            self._use(len(self._known_raw))
+            self._go_on_at(self._at + len(self._known_raw))
         else:
             raw = self._next_raw() if self._data else None
             if raw is None:
@@ -378,7 +370,7 @@ class ResponseWire(_Wire):
             begin, end = self._at, self._at + read.body_bytes
             if begin < end <= len(self._data):
                 body = self._data[begin:end]
-                self._use(end - begin)
+                self._go_on_at(end)
                 self._state = _OVER
                 return Response(read, body)
             self._begin(read.framing, read.body_bytes)
@@ -391,7 +383,7 @@ class ResponseWire(_Wire):
         head = lane.response(raw, self._method, self._limits)
         if head is None:
             return slow.response(raw, self._method, self._limits)
-        if len(raw) <= MEMO_BYTES_MAX:
+        if len(raw) <= MEMO_BYTES_MAX and head.status >= STATUS_FINAL_MIN:
             self._known_raw = raw
             self._known_head = head
         return head

@@ -60,6 +60,7 @@ def request_up(  # noqa: PLR0913 - one call per head, with all that a head depen
     memo, method = head.memo, head.method
     depends_on = (policy, ops, peer, host, upgrade, method in _WITH_CONTENT, not request_id)
     if depends_on == memo.passed_for:
+        memo.passed_for = depends_on  # Equal policies are the same from now on, after a reload.
         pieces = memo.passed
     else:
         plan = plan_for(policy, ops, FROM_TRUSTED if peer.trusted else FROM_ANYBODY)
@@ -130,6 +131,7 @@ def response_down(  # noqa: PLR0913 - one call per head, with all that a head de
     asked = (request.minor_version, request.upgrade, not request_id)
     depends_on = (policy, ops, keep_alive, framing, date, asked)
     if depends_on == memo.passed_for:
+        memo.passed_for = depends_on  # As above.
         return request_id.join(memo.passed)
     said = values()
     content_less = head.status < _STATUS_FINAL_MIN or head.status == _STATUS_NO_CONTENT

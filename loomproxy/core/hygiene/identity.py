@@ -50,7 +50,9 @@ def client_ip(block: bytes, peer: Peer, policy: ForwardPolicy) -> bytes:
     for hop in reversed(_hops(block, policy)[-_HOPS_MAX:]):
         match = _ADDRESS.fullmatch(hop)
         assert match is not None
-        address = _address(match[1] or match[2] or match[3])
+        said = match[1] or match[2] or match[3]
+        # A zone (RFC 4007 §11) means something on one host only, and can be any text.
+        address = None if b"%" in said else _address(said)
         if address is None:
             break
         found = str(address).encode()

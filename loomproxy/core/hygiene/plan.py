@@ -25,8 +25,6 @@ FROM_ANYBODY: Final = "request"
 _REQUEST_KINDS: Final = (FROM_TRUSTED, FROM_ANYBODY)
 WITH_LENGTH: Final = "response that keeps its length"
 WITHOUT_LENGTH: Final = "response"
-
-
 THE_ID: Final = b"\0"
 """Stands for the request id in what is kept of a head: no head can hold it (RFC 9110 §5.5)."""
 

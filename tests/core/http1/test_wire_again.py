@@ -69,3 +69,30 @@ def test_a_large_head_is_not_remembered() -> None:
     assert isinstance(again, Response)
     assert again == first
     assert again.head is not first.head
+
+
+def test_one_byte_does_not_keep_a_whole_read_alive() -> None:
+    wire = RequestWire(Limits())
+    length = 250_000
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length
+    wire.receive(head + b"x" * length + b"G")
+    wire.poll()
+    wire.poll()
+    assert wire.buffered == len(wire._data) == 1
+    wire.next_message()
+    wire.receive(b"ET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert isinstance(wire.poll(), RequestHead)
+
+
+def test_an_interim_head_does_not_take_the_place_of_the_final_one() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    wire = response_wire(early + OK + b"ab")
+    wire.poll()
+    first = wire.poll()
+    wire.expect(b"GET")
+    wire.receive(early + OK + b"ab")
+    wire.poll()
+    again = wire.poll()
+    assert isinstance(first, Response)
+    assert isinstance(again, Response)
+    assert again.head is first.head

@@ -330,3 +330,12 @@ def test_what_differs_with_each_request_is_not_remembered() -> None:
     head = request("Host: a")
     assert b"X-Path:  id\r\n" in up(head, policy=POLICY, ops=ops)
     assert not head.memo.passed
+
+
+def test_after_a_reload_equal_policies_are_compared_once_and_not_for_ever() -> None:
+    head, answer = request("Host: a"), response("Content-Length: 0")
+    for policy in (ForwardPolicy(), ForwardPolicy()):
+        up(head, policy=policy)
+        down(answer, policy=policy)
+        assert head.memo.passed_for[0] is policy
+        assert answer.memo.passed_for[0] is policy

@@ -232,3 +232,8 @@ def test_the_id_of_a_head_is_looked_for_once_for_each_policy() -> None:
         b"new",
         b"abc",
     ]
+
+
+@pytest.mark.parametrize("zone", [b"fe80::1%eth0", b'::1%" \\', b"[fe80::1%x]:80"])
+def test_an_address_with_a_zone_says_nothing_of_a_client(zone: bytes) -> None:
+    assert client_ip(b"X-Forwarded-For: %b\r\n" % zone, BALANCER, POLICY) == BALANCER.ip
