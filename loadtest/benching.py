@@ -76,8 +76,9 @@ def _cost(work: Work, clock: Clock, bench: Bench) -> float:
 
 
 def slower(found: dict[str, float], kept: dict[str, float]) -> list[str]:
-    """Return what is to be said of each piece that costs more than it may, or has no number."""
+    """Return what is to be said of each piece that costs more than it may, or is on one side."""
     complaints = [f"{name}: has no kept number" for name in found.keys() - kept.keys()]
+    complaints += [f"{name}: is kept and was not measured" for name in kept.keys() - found.keys()]
     complaints += [
         f"{name}: costs {found[name]:.3f} references, over {TOLERANCE_RATIO:.0%} more than the"
         f" {kept[name]:.3f} kept"
@@ -101,23 +102,20 @@ def render(found: dict[str, float], kept: dict[str, float]) -> str:
     return "\n".join(table(HEADINGS, rows)) + "\n"
 
 
-def read_kept(unit: str) -> dict[str, float]:
-    """Return the numbers kept for this Python and this unit; none where there are none yet."""
-    if not KEPT.exists():
-        return {}
-    kept: dict[str, dict[str, dict[str, float]]] = tomllib.loads(KEPT.read_text())
-    return kept.get(PYTHON, {}).get(unit, {})
+def read_kept() -> dict[str, float]:
+    """Return the numbers kept for this Python; none where there are none yet."""
+    kept: dict[str, dict[str, float]] = tomllib.loads(KEPT.read_text()) if KEPT.exists() else {}
+    return kept.get(PYTHON, {})
 
 
-def keep(unit: str, found: dict[str, float]) -> None:
-    """Write the numbers of this Python and this unit; those of others stay as they are."""
+def keep(found: dict[str, float]) -> None:
+    """Write the numbers of this Python; those of others stay as they are."""
     kept = tomllib.loads(KEPT.read_text()) if KEPT.exists() else {}
-    kept.setdefault(PYTHON, {})[unit] = found
+    kept[PYTHON] = found
     lines = ["# Written by `loadtest/bench --keep`: what each piece costs, in references.\n"]
-    for python, units in sorted(kept.items()):
-        for name, numbers in sorted(units.items()):
-            lines.append(f'\n["{python}".{name}]\n')
-            lines += [f"{json.dumps(piece)} = {value:.3f}\n" for piece, value in numbers.items()]
+    for python, numbers in sorted(kept.items()):
+        lines.append(f'\n["{python}"]\n')
+        lines += [f"{json.dumps(piece)} = {value:.3f}\n" for piece, value in numbers.items()]
     KEPT.write_text("".join(lines))
 
 
@@ -128,23 +126,35 @@ def main(argv: Sequence[str]) -> int:
         "--keep", action="store_true", help="write the numbers down as those to hold"
     )
     describe.add_argument(
-        "--time", action="store_true", help="measure time, though instructions can be counted"
+        "--time", action="store_true", help="show times, though instructions can be counted"
     )
     options = describe.parse_args(argv)
     counted = None if options.time else instructions()
-    unit, clock = ("time", nanoseconds) if counted is None else ("instructions", counted)
-    found, kept = measured(clock), read_kept(unit)
-    sys.stdout.write(f"Python {PYTHON}, {unit}:\n\n{render(found, kept)}")
-    if options.keep:
-        keep(unit, found)
+    found, kept = measured(counted or nanoseconds), read_kept()
+    unit = "time, which is shown and held to nothing" if counted is None else "instructions"
+    sys.stdout.write(f"Python {PYTHON}, {unit}:\n\n{render(found, kept if counted else {})}")
+    if counted is None:
         return 0
+    if options.keep:
+        keep(found)
+        return 0
+    if not kept:
+        _tell(f"there are no numbers for Python {PYTHON} yet: write them down with --keep.")
+        return 1
     complaints = slower(found, kept)
     for complaint in complaints:
-        print(f"loadtest/bench: {complaint}.", file=sys.stderr)
+        _tell(f"{complaint}.")
     if complaints:
-        print(
-            "loadtest/bench: make it cheaper; or say in the commit what the cost is good for, and"
-            " write it down with --keep.",
-            file=sys.stderr,
+        _tell(
+            "make it cheaper; or say in the commit what the cost is good for, and write it down"
+            " with --keep."
         )
     return 1 if complaints else 0
+
+
+def _tell(line: str) -> None:
+    print(f"loadtest/bench: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

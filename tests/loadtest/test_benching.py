@@ -26,20 +26,20 @@ def test_a_new_piece_asks_for_a_number() -> None:
     assert benching.slower({"new": 1.0}, {}) == ["new: has no kept number"]
 
 
-def test_numbers_of_other_pythons_and_units_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_piece_that_is_gone_is_missed() -> None:
+    assert benching.slower({}, {"gone": 1.0}) == ["gone: is kept and was not measured"]
+
+
+def test_numbers_of_other_pythons_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benching, "KEPT", tmp_path / "bench.toml")
-    assert benching.read_kept("instructions") == {}
+    assert benching.read_kept() == {}
     monkeypatch.setattr(benching, "PYTHON", "3.99")
-    benching.keep("instructions", {"a piece": 1.25})
-    benching.keep("time", {"a piece": 2.0})
+    benching.keep({"a piece": 1.25})
     monkeypatch.setattr(benching, "PYTHON", "3.98")
-    benching.keep("time", {"a piece": 3.0})
-    assert benching.read_kept("time") == {"a piece": 3.0}
+    benching.keep({"a piece": 3.0})
+    assert benching.read_kept() == {"a piece": 3.0}
     monkeypatch.setattr(benching, "PYTHON", "3.99")
-    assert benching.read_kept("instructions") == {"a piece": 1.25}
-    assert benching.read_kept("time") == {"a piece": 2.0}
+    assert benching.read_kept() == {"a piece": 1.25}
 
 
 def test_every_piece_can_be_done_again_and_again_and_has_a_kept_number() -> None:
@@ -52,6 +52,5 @@ def test_every_piece_can_be_done_again_and_again_and_has_a_kept_number() -> None
         return set(found)
 
     named = asyncio.run(play())
-    for units in benching.tomllib.loads(benching.KEPT.read_text()).values():
-        for numbers in units.values():
-            assert set(numbers) == named
+    for numbers in benching.tomllib.loads(benching.KEPT.read_text()).values():
+        assert set(numbers) == named

@@ -5,7 +5,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,23 +14,13 @@ from loadtest import speech
 from loadtest.events import EventStreams
 from loadtest.live import STREAM_END, STREAM_HEAD, SWITCHING, fields_of
 from loadtest.load import Load, Task, percentile, pinned
-from loadtest.processes import LOOPBACK, free_port, running, wait_until
-from loadtest.stage import answers, live_argv
+from loadtest.processes import LOOPBACK
 from loadtest.trouble import Trouble
 from loadtest.websocket import Echoes, Talker
 
 PATIENCE_S = 10.0
 STEADY_S = 0.3
 STREAMS = EventStreams(connections=20, ramp_s=0.1, spare_s=0.1)
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    directory: Path = tmp_path_factory.mktemp("live")
-    port, log = free_port(), directory / "log"
-    with running(live_argv(port), core=None, log=log, directory=directory) as process:
-        wait_until(partial(answers, port, speech.SINK), process, what="live", log=log)
-        yield port
 
 
 class Watched:

@@ -2,29 +2,16 @@
 
 import socket
 import time
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
 
 from loadtest import speech
 from loadtest.live import HEAD_BYTES_MAX, STREAM_HEAD, TAKEN, Refused, echo_of, fields_of
-from loadtest.processes import LOOPBACK, free_port, running, wait_until
-from loadtest.stage import answers, live_argv
+from loadtest.processes import LOOPBACK
 from loadtest.workloads import MUCH_UP
 
 PATIENCE_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    directory: Path = tmp_path_factory.mktemp("live")
-    port, log = free_port(), directory / "log"
-    with running(live_argv(port), core=None, log=log, directory=directory) as process:
-        wait_until(partial(answers, port, speech.SINK), process, what="live", log=log)
-        yield port
 
 
 def asked(port: int, request: bytes) -> socket.socket:

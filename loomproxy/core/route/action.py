@@ -86,7 +86,7 @@ class PathRewrite(msgspec.Struct, frozen=True):
         if not path.startswith(b"/"):
             return head.target
         if self.strip_prefix:
-            path = _stripped(normal_escapes(path), self.strip_prefix)
+            path = _stripped(path, self.strip_prefix)
         if self.pattern:
             path = re.sub(self.pattern, self.replacement, path, count=1)
             path = _BAD_ESCAPE.sub(b"%25", path)
@@ -141,9 +141,18 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def _stripped(path: bytes, prefix: bytes) -> bytes:
-    """`path` without `prefix` where that ends with a segment; as it is otherwise."""
-    found = _at_begin(prefix).match(path)
-    return path if found is None else path[found.end() :]
+    """`path` without `prefix` where that ends with a segment; what is left keeps its spelling."""
+    found = _at_begin(prefix).match(normal_escapes(path))
+    return path if found is None else path[_written_end(path, found.end()) :]
+
+
+def _written_end(path: bytes, end: int) -> int:
+    """Where in `path`, as it is written, the first `end` bytes of its normal form end."""
+    for escape in _ESCAPE.finditer(path):
+        if escape.start() >= end:
+            break
+        end += len(escape[0]) - len(normal_escapes(escape[0]))
+    return end
 
 
 @functools.lru_cache(PREFIXES_MAX)
@@ -156,19 +165,22 @@ def _at_begin(prefix: bytes) -> re.Pattern[bytes]:
 
 def _without_dots(path: bytes) -> bytes:
     """`path` with `.` and `..` carried out (RFC 3986 §5.2.4), escaped ones too."""
-    if b"." not in normal_escapes(path):
+    written = path.split(b"/")
+    segments = normal_escapes(path).split(b"/")  # as many: an escaped slash stays one
+    if not _DOTS.intersection(segments):
         return path
     kept: list[bytes] = []
-    segments = normal_escapes(path).split(b"/")
-    for segment in segments:
+    for spelling, segment in zip(written, segments, strict=True):
         if segment == b"..":
             del kept[-1:]
         elif segment != b".":
-            kept.append(segment)
-    if segments[-1] in (b".", b".."):
+            kept.append(spelling)
+    if segments[-1] in _DOTS:
         kept.append(b"")
     return b"/".join(kept)
 
 
+_DOTS: Final = frozenset((b".", b".."))
+_ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%(?=00)")
 _PLACEHOLDER: Final = re.compile(rb"\{(scheme|host|path|query)\}")

@@ -53,7 +53,8 @@ def test_no_path_makes_a_location_that_names_a_host(path: str) -> None:
     [
         (PathRewrite(strip_prefix=b"/api"), b"/api/users?x=1", b"/users?x=1"),
         (PathRewrite(strip_prefix=b"/api/"), b"/api/users", b"/users"),
-        (PathRewrite(strip_prefix=b"/api"), b"/%61pi/a%2fb", b"/a%2Fb"),
+        (PathRewrite(strip_prefix=b"/api"), b"/%61pi/a%2fb", b"/a%2fb"),
+        (PathRewrite(strip_prefix=b"/z"), b"/%7A/%61bc%2fd%7e%3b.txt", b"/%61bc%2fd%7e%3b.txt"),
         (PathRewrite(strip_prefix=b"/api"), b"/api", b"/"),
         (PathRewrite(strip_prefix=b"/api"), b"/apix", b"/apix"),
         (PathRewrite(strip_prefix=b"/api"), b"/other", b"/other"),
