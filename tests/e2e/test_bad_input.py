@@ -98,7 +98,9 @@ def test_it_is_refused_and_never_reaches_the_upstream(stage: Stage, name: str):
         assert caller.rest() == (b"", "closed"), (
             "nothing behind a refused request is read as another"
         )
-    assert len(stage.origin.journal.all("request")) == seen
+    # What a play before this one sent last may arrive only now; it has a path of its own.
+    arrived = stage.origin.journal.all("request")[seen:]
+    assert [fact.path for fact in arrived if not fact.path.startswith("/test-")] == []
     assert stage.ask().status == 200
 
 
