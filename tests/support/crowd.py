@@ -26,7 +26,13 @@ class Crowd:
         self._poll = select.poll()
         self._next_at = 0.0
         for _ in range(size):
-            caller = Caller(address, receive_bytes=receive_bytes, source=source)
+            try:
+                caller = Caller(address, receive_bytes=receive_bytes, source=source)
+            except (
+                ConnectionResetError
+            ):  # refused sooner than this process learnt of its connection
+                self.ended += 1
+                continue
             caller.socket.setblocking(False)
             number = caller.socket.fileno()
             self._here[number] = caller
