@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import msgspec
 
 from loomproxy.config.model import Config, Dynamic
+from loomproxy.core.chat.provider import Provider
 from loomproxy.core.frame import FrameError, Frames, frame
 from loomproxy.core.tally import Tally
 
@@ -50,16 +51,18 @@ class Start(Message, frozen=True):
     listeners: tuple[ListenerSocket, ...]
     config: Config
     revision: int
+    providers: tuple[Provider, ...] = ()
 
 
 class Publish(Message, frozen=True):
-    """A new revision.
+    """A new revision: of the configuration, of the providers, or of both.
 
     Answer: `Published` once new exchanges use it, or `Refused` and the old one stays.
     """
 
     dynamic: Dynamic
     revision: int
+    providers: tuple[Provider, ...] = ()
 
 
 class Drain(Message, frozen=True):

@@ -61,6 +61,17 @@ def listen_address(text: str) -> ListenAddress:
     return ListenAddress(str(ipaddress.ip_address(host)), port)
 
 
+def base_url(text: str) -> tuple[Address, str]:
+    """`http://host:port/base`: where its host is, and `/base`; `unix:/path` has no base."""
+    if text.startswith("unix:"):
+        return endpoint_address(text), ""
+    scheme, separator, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    if re.search(r"[^!$%&'()*+,./0-9:;=@A-Z_a-z~-]", path):
+        raise ValueError("has a query, a fragment, or characters that no path has")
+    return endpoint_address(scheme + separator + host), (slash + path).rstrip("/")
+
+
 def endpoint_address(text: str) -> Address:
     """`http://host:port`, `http://host` (port 80) or `unix:/path`."""
     if text.startswith("unix:"):

@@ -25,6 +25,7 @@ from loomproxy.config.model import (
 )
 from loomproxy.config.problem import Problems
 from loomproxy.core import route as core
+from loomproxy.core.chat.provider import Provider
 from loomproxy.core.endpoint import EjectionPolicy, EndpointSpec, KeepaliveSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
@@ -43,8 +44,11 @@ class ConfigError(ValueError):
         self.problems = problems
 
 
-def compile_snapshot(config: Config, revision: int) -> Snapshot:
-    """The snapshot of one revision; raise ConfigError where values contradict one another."""
+def compile_snapshot(config: Config, revision: int, providers: Iterable[Provider] = ()) -> Snapshot:
+    """The snapshot of one revision; raise ConfigError where values contradict one another.
+
+    `providers` are the plugins as they are now, no two with the same `provider_type`.
+    """
     problems = check(config)
     if problems:
         raise ConfigError(Problems(tuple(problems)))
@@ -53,13 +57,18 @@ def compile_snapshot(config: Config, revision: int) -> Snapshot:
         *_house(config.static.listeners),
         *(_route(route, place, dynamic) for place, route in enumerate(dynamic.routes)),
     ]
+    by_type = {provider.provider_type: provider for provider in providers}
     return Snapshot(
         revision=revision,
         table=core.RouteTable.build(routes),
-        pools={name: _pool(name, pool) for name, pool in dynamic.pools.items()},
+        pools={
+            **{name: _pool(name, pool) for name, pool in dynamic.pools.items()},
+            **{provider.pool: _provider_pool(provider) for provider in by_type.values()},
+        },
         policy=_policy(dynamic),
         limits=_limits(dynamic, routes),
         timeouts=_timeouts(dynamic),
+        providers=by_type,
     )
 
 
@@ -120,6 +129,15 @@ def _pool(name: str, pool: Pool) -> PoolSpec:
         probe=None if pool.probe is None else _probe(pool.probe),
         retry_budget_ratio=budget.ratio,
         retries_min_per_s=budget.retries_min_per_s,
+    )
+
+
+def _provider_pool(provider: Provider) -> PoolSpec:
+    """A provider's endpoints as a pool; whether they are well is the node's to find out."""
+    return PoolSpec(
+        name=provider.pool,
+        endpoints=provider.endpoints,
+        balance=Balance.LEAST_IN_FLIGHT,
     )
 
 

@@ -12,7 +12,9 @@ import msgspec
 from loomproxy.config.key import Base
 from loomproxy.config.kinds import KINDS
 from loomproxy.config.model import Dynamic, Static
+from loomproxy.config.plugins import Guests
 from loomproxy.config.shape import (
+    Anything,
     Group,
     Key,
     Leaf,
@@ -38,7 +40,7 @@ _HEAD: Final = """\
 # Configuration
 
 *This page is written from the model by `python -m loomproxy.config`. Change
-`loomproxy/config/static.py` or `dynamic.py`, not this text.*
+`loomproxy/config/static.py`, `dynamic.py` or `plugins.py`, not this text.*
 
 One file, YAML, JSON or TOML by its suffix. `loomproxy check FILE` tells every problem at once, each
 with its path, what was expected and what to do. `conf/quickstart.yaml` is the shortest useful file,
@@ -106,11 +108,18 @@ _DYNAMIC_HEAD: Final = """\
 Running exchanges end with the configuration they began with; new ones take the new.
 """
 
+_GUESTS_HEAD: Final = """\
+## Keys about plugins
+
+A reload follows these, too. Workers never see them: they may hold secrets.
+"""
+
 
 def reference() -> str:
     """The text of docs/configuration.md."""
     parts = [_HEAD]
-    for head, struct in ((_STATIC_HEAD, Static), (_DYNAMIC_HEAD, Dynamic)):
+    heads = ((_STATIC_HEAD, Static), (_DYNAMIC_HEAD, Dynamic), (_GUESTS_HEAD, Guests))
+    for head, struct in heads:
         parts.append(head)
         parts.append(_table_of(struct, ""))
         for key in keys_of(struct):
@@ -140,7 +149,7 @@ def _group_in(shape: Shape, path: str) -> tuple[Group | None, str]:
             return _group_in(shape.item, f"{path}[]")
         case Table():
             return _group_in(shape.item, f"{path}.NAME")
-        case Leaf():
+        case Leaf() | Anything():
             return None, path
 
 
@@ -183,6 +192,8 @@ def expected(shape: Shape) -> str:
             return _leaf_expected(shape)
         case Maybe():
             return expected(shape.item)
+        case Anything():
+            return "any value"
         case Group():
             return "a mapping"
         case Table():
@@ -212,7 +223,7 @@ def schema() -> Schema:
     definitions: dict[str, Schema] = {}
     properties = {
         key.name: _with_description(key, definitions)
-        for struct in (Static, Dynamic)
+        for struct in (Static, Dynamic, Guests)
         for key in keys_of(struct)
     }
     return {
@@ -242,6 +253,8 @@ def _schema(shape: Shape, definitions: dict[str, Schema]) -> Schema:
         case Table():
             item = _schema(shape.item, definitions)
             return {"type": ["object", "null"], "additionalProperties": item}
+        case Anything():
+            return {}
         case Many():
             item = _schema(shape.item, definitions)
             many: Schema = {"type": "array", "items": item}

@@ -46,6 +46,11 @@ _DOTS: Final = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _MODE: Final = re.compile(r"0?[0-7]{3}")
+_SEMVER: Final = re.compile(  # semver.org, item 2, 9 and 10
+    r"(?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){2}(?:-[0-9A-Za-z.-]{1,64})?(?:\+[0-9A-Za-z.-]{1,64})?"
+)
+_PROVIDER_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 def _text(text: str) -> str:
@@ -218,6 +223,41 @@ def _endpoint_address(text: str) -> str:
     return str(address.endpoint_address(text))
 
 
+def _semver(text: str) -> str:
+    if not _SEMVER.fullmatch(text):
+        raise ValueError("is no version")
+    return text
+
+
+def _provider_type(text: str) -> str:
+    if not _PROVIDER_TYPE.fullmatch(text):
+        raise ValueError("is no provider_type")
+    return text
+
+
+def _model(text: str) -> str:
+    if not text:
+        raise ValueError("is empty")
+    return _text(text)
+
+
+def _argument(text: str) -> str:
+    if "\0" in text or len(text) > VALUE_CHARS_MAX:
+        raise ValueError(f"holds a NUL, or more than {VALUE_CHARS_MAX} characters")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError("is no name of a variable")
+    return text
+
+
+def _base_url(text: str) -> str:
+    origin, path = address.base_url(text)
+    return f"{origin}{path}"
+
+
 def _file_mode(text: str) -> str:
     if not _MODE.fullmatch(text):
         raise ValueError("is not an octal mode")
@@ -340,5 +380,19 @@ KINDS: Final[dict[str, Kind]] = {
         _location,
     ),
     "body": Kind("text", "Serve large bodies from an endpoint.", _body, private=True),
+    "semver": Kind("a version such as 1.2.0 (semver.org)", "Write three numbers.", _semver),
+    "provider_type": Kind(
+        "lower-case letters, digits and dashes, at most 63, a letter or digit first",
+        "Write it as in the plugin's metadata.",
+        _provider_type,
+    ),
+    "model": Kind("the id of a model", "Write it as the provider does.", _model),
+    "argument": Kind("text without NUL", "Take it out.", _argument, private=True),
+    "variable": Kind("the name of a variable", "Use letters, digits and _.", _variable),
+    "optional_base_url": Kind(
+        "http://host:port/base or unix:/path, or nothing",
+        "Write http://127.0.0.1:11434/v1.",
+        _or_empty(_base_url),
+    ),
 }
 """Every kind of text, by the name that the model uses."""

@@ -13,6 +13,7 @@ import msgspec
 
 from loomproxy.config.check import check
 from loomproxy.config.model import Config, Dynamic, Static
+from loomproxy.config.plugins import Guests
 from loomproxy.config.problem import Problem, Problems
 from loomproxy.config.reference import FILE_BYTES_MAX, Sources
 from loomproxy.config.shape import keys_of
@@ -98,8 +99,9 @@ def _as_arguments(problems: Problems) -> Problems:
 
 def _config(tree: Tree, sources: Sources, problems: list[Problem]) -> Config | Problems:
     walk = Walk(sources)
-    walk.refuse_unknown(tree, [*keys_of(Static), *keys_of(Dynamic)], "")
-    config = Config(walk.struct(Static, tree), walk.struct(Dynamic, tree))
+    walk.refuse_unknown(tree, [*keys_of(Static), *keys_of(Dynamic), *keys_of(Guests)], "")
+    static, dynamic = walk.struct(Static, tree), walk.struct(Dynamic, tree)
+    config = Config(static, dynamic, walk.struct(Guests, tree).plugins)
     found = [*problems, *walk.problems]
     told = {problem.path for problem in found}
     # A place that was blanked is not complained of twice.

@@ -9,7 +9,8 @@ A key is its attribute's name, but for durations: `idle_timeout_s` is written `i
 Structs travel from the node to its workers as they are, so every value is plain: text, numbers,
 tuples, dicts, structs.
 
-`Static` keys need a restart; `Dynamic` ones are published to running workers.
+`Static` keys need a restart; `Dynamic` ones are published to running workers; `Plugins` are
+followed by the node, and hold secrets that no worker needs.
 """
 
 import msgspec
@@ -34,6 +35,7 @@ from loomproxy.config.dynamic import (
     RouteTimeouts,
     Timeouts,
 )
+from loomproxy.config.plugins import Plugins
 from loomproxy.config.static import AccessLog, Admin, Drain, Listener, Node, Static
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "Listener",
     "Match",
     "Node",
+    "Plugins",
     "Pool",
     "Probe",
     "Redirect",
@@ -66,7 +69,11 @@ __all__ = [
 
 
 class Config(msgspec.Struct, frozen=True):
-    """A whole configuration. In a file, the keys of both structs stand side by side."""
+    """A whole configuration.
+
+    In a file, the keys of the first two structs stand side by side, and `plugins` beside them.
+    """
 
     static: Static
     dynamic: Dynamic
+    plugins: Plugins = Plugins()  # of the node alone: what workers get has none

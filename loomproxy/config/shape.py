@@ -6,7 +6,7 @@ words to choose from are leaves (`Leaf`); the rest is made of them.
 
 import functools
 import types
-from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -45,6 +45,10 @@ class Maybe(msgspec.Struct, frozen=True):
     item: "Shape"
 
 
+class Anything(msgspec.Struct, frozen=True):
+    """Any value at all: it is for somebody else to read."""
+
+
 class Group(msgspec.Struct, frozen=True):
     """A mapping whose keys are ours; `shorthand`: text stands for a group with this key alone."""
 
@@ -62,7 +66,7 @@ class Group(msgspec.Struct, frozen=True):
         return " ".join((self.struct.__doc__ or "").split())
 
 
-Shape = Leaf | Many | Table | Maybe | Group
+Shape = Leaf | Many | Table | Maybe | Anything | Group
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -103,6 +107,8 @@ def shape_of(annotation: object) -> Shape:
     """The shape of one annotation of the model."""
     inner, meta = _unwrapped(annotation)
     extra = meta.extra or {}
+    if inner is Any:
+        return Anything()
     if isinstance(inner, type) and issubclass(inner, Base):
         return Group(inner, extra.get("shorthand", ""))
     origin, arguments = get_origin(inner), get_args(inner)

@@ -16,6 +16,7 @@ from loomproxy.config.kinds import KINDS
 from loomproxy.config.problem import Problem
 from loomproxy.config.reference import Resolved, Sources
 from loomproxy.config.shape import (
+    Anything,
     Group,
     Key,
     Leaf,
@@ -69,6 +70,7 @@ class Unreadable:
 
 
 UNREADABLE: Final = Unreadable()
+ANYTHING: Final = Anything()
 
 
 class Walk:
@@ -117,10 +119,28 @@ class Walk:
                 return self._many(shape, value, path)
             case Table():
                 return self._table(shape, value, path)
-            case Maybe():
-                return None if value is None else self._read(shape.item, value, path)
             case Group():
                 return self._group(shape, value, path)
+            case Maybe() | Anything():
+                return self._loosely(shape, value, path)
+
+    def _loosely(self, shape: Maybe | Anything, value: object, path: str) -> object:
+        if isinstance(shape, Anything):
+            return self._anything(value, path)
+        return None if value is None else self._read(shape.item, value, path)
+
+    def _anything(self, value: object, path: str) -> object:
+        """A value as it is, but for its references; its depth was bounded by the reader."""
+        if isinstance(value, list):
+            return [
+                self._read(ANYTHING, item, f"{path}[{index}]") for index, item in enumerate(value)
+            ]
+        if isinstance(value, dict):
+            return {
+                str(name): self._read(ANYTHING, item, joined(path, name))
+                for name, item in value.items()
+            }
+        return value
 
     def _resolved(self, text: str, path: str) -> str | Unreadable:
         if isinstance(text, Resolved):
@@ -336,7 +356,7 @@ def blank(shape: Shape) -> object:
             return ()
         case Table():
             return {}
-        case Maybe():
+        case Maybe() | Anything():
             return None
         case Group():
             return shape.struct(

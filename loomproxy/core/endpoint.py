@@ -49,11 +49,12 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class EndpointSpec(msgspec.Struct, frozen=True):
-    """What the configuration says of an endpoint."""
+    """What the configuration says of an endpoint; or the node, of one replica of a plugin."""
 
     address: Address
     weight: int = 1  # 1..1000, relative to the other endpoints of the pool
     enabled: bool = True  # False: no new exchanges; those begun go on
+    secrets: tuple[tuple[bytes, bytes], ...] = ()  # fields that each request to it carries
 
 
 class EjectionPolicy(msgspec.Struct, frozen=True):

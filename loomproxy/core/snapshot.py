@@ -6,6 +6,7 @@ published meanwhile. Nothing here changes after it was made.
 
 import msgspec
 
+from loomproxy.core.chat.provider import Provider
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.core.pool import PoolSpec
@@ -17,7 +18,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     revision: int  # grows with each publication
     table: RouteTable
-    pools: dict[str, PoolSpec]  # by name; every pool that a route names is here
+    pools: dict[str, PoolSpec]  # by name; every pool that a route or a provider names is here
     policy: ForwardPolicy
     limits: Limits  # of a connection; body_bytes_max is the largest that any route allows
     timeouts: Timeouts  # where no route was found
+    providers: dict[str, Provider] = {}  # by provider_type

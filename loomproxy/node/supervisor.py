@@ -30,6 +30,7 @@ from loomproxy.channel import (
     ToNode,
 )
 from loomproxy.config.model import Config, Dynamic, Static
+from loomproxy.core.chat.provider import Provider
 from loomproxy.core.child import Event, State
 from loomproxy.core.tally import Tally, Totals
 from loomproxy.log import log
@@ -52,6 +53,7 @@ class Current(msgspec.Struct):
 
     dynamic: Dynamic
     revision: int = 1
+    providers: tuple[Provider, ...] = ()
 
 
 class _Publication:
@@ -91,6 +93,7 @@ class Supervisor:
         self._service_asks: dict[Worker, int] = {}
         self._next_revision = self.current.revision + 1
         self._publication: _Publication | None = None
+        self._publishing = asyncio.Lock()
         self._stats: dict[Worker, Stats] = {}
         self._stats_number = 0
         self._changed = asyncio.Event()
@@ -178,11 +181,21 @@ class Supervisor:
             await asyncio.sleep(interval_s)  # noqa: TID251 # the supervisor's own cadence
             self.loop_lag_s = max(0.0, loop.time() - awake_at)
 
-    async def publish(self, dynamic: Dynamic) -> tuple[str, ...]:
-        """Make `dynamic` current everywhere, or nowhere; return what stood against it, or nothing.
+    async def publish(
+        self, dynamic: Dynamic | None = None, providers: tuple[Provider, ...] | None = None
+    ) -> tuple[str, ...]:
+        """Make these current everywhere, or nowhere; return what stood against it, or nothing.
 
-        One at a time.
+        What is None stays as it is. One at a time: who comes meanwhile waits.
         """
+        async with self._publishing:
+            current = self.current
+            return await self._publish(
+                current.dynamic if dynamic is None else dynamic,
+                current.providers if providers is None else providers,
+            )
+
+    async def _publish(self, dynamic: Dynamic, providers: tuple[Provider, ...]) -> tuple[str, ...]:
         assert self._publication is None
         revision = self._take_revision()
         workers = {
@@ -192,7 +205,7 @@ class Supervisor:
         }
         publication = self._publication = _Publication(revision, workers)
         try:
-            self._send_revision(dynamic, revision)
+            self._send(Publish(dynamic, revision, providers))
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):
                 await publication.done.wait()
         except TimeoutError:
@@ -205,7 +218,7 @@ class Supervisor:
         if publication.refusals:
             self._take_back()
             return tuple(publication.refusals)
-        self.current = Current(dynamic, revision)
+        self.current = Current(dynamic, revision, providers)
         self._bring_up_to_date()
         self._changed.set()
         return ()
@@ -243,22 +256,26 @@ class Supervisor:
 
     def _start_message(self, slot: int, listeners: tuple[ListenerSocket, ...]) -> Start:
         config = Config(self.static, self.current.dynamic)
-        return Start(slot, listeners, config, self.current.revision)
+        return Start(slot, listeners, config, self.current.revision, self.current.providers)
 
     def _take_revision(self) -> int:
         revision = self._next_revision
         self._next_revision += 1
         return revision
 
-    def _send_revision(self, dynamic: Dynamic, revision: int) -> None:
+    def _send(self, publish: Publish) -> None:
         for slot in self.slots:
             if slot.state is State.READY:
-                slot.send(Publish(dynamic, revision))
+                slot.send(publish)
 
     def _take_back(self) -> None:
         """Publish again what was current; under a new number, because revisions only grow."""
-        self.current = Current(self.current.dynamic, self._take_revision())
-        self._send_revision(self.current.dynamic, self.current.revision)
+        self.current = msgspec.structs.replace(self.current, revision=self._take_revision())
+        self._send(self._current_as_message())
+
+    def _current_as_message(self) -> Publish:
+        current = self.current
+        return Publish(current.dynamic, current.revision, current.providers)
 
     def _bring_up_to_date(self) -> None:
         """Publish what is current to the workers that became ready meanwhile."""
@@ -266,7 +283,7 @@ class Supervisor:
             worker = slot.worker
             ready = slot.state is State.READY and worker is not None
             if ready and worker is not None and worker.revision != self.current.revision:
-                slot.send(Publish(self.current.dynamic, self.current.revision))
+                slot.send(self._current_as_message())
 
     def _hear(self, slot: Slot, worker: Worker, message: ToNode) -> None:
         match message:

@@ -148,7 +148,7 @@ class Worker:
     def _set_up(self, start: Start, group: asyncio.TaskGroup) -> Services:
         config = start.config
         self._revision = start.revision
-        world = World(compile_snapshot(config, start.revision))
+        world = World(compile_snapshot(config, start.revision, start.providers))
         access_log = config.static.access_log
         self._access_log = AccessLog(
             access_log.path, line_for(access_log.format), self._log_trouble
@@ -195,7 +195,9 @@ class Worker:
         assert config is not None
         assert self._probes is not None
         try:
-            snapshot = compile_snapshot(Config(config.static, message.dynamic), message.revision)
+            snapshot = compile_snapshot(
+                Config(config.static, message.dynamic), message.revision, message.providers
+            )
         except ValueError as error:  # The node compiled it before: only a bug of ours comes here.
             self._say(Refused(message.revision, str(error)))
             return
