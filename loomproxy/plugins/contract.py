@@ -135,9 +135,9 @@ class ModelInfo(Wire, frozen=True):
     ] = None
     capabilities: Annotated[Capabilities, group("What it can do.")] = Capabilities()
     deprecated: Annotated[bool, group("It will go away.")] = False
-    metadata: Annotated[dict[str, Any], group("Whatever else there is to say.")] = field(
-        default_factory=dict
-    )
+    metadata: Annotated[
+        dict[Annotated[str, text(kind="argument")], Any], group("Whatever else there is to say.")
+    ] = field(default_factory=dict)
 
 
 class HealthStatus(Wire, frozen=True):
