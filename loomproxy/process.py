@@ -200,6 +200,10 @@ class Process:
         """End it, and all that is in its group."""
         self._signal(signal.SIGKILL)
 
+    async def wait(self) -> None:
+        """Return when it has ended."""
+        await self._ended.wait()
+
     async def stop(self, grace_s: float) -> None:
         """Ask it to leave, kill it after `grace_s`; return when it has ended."""
         self.terminate()
@@ -305,6 +309,15 @@ def own_argv(*arguments: str) -> list[str]:
     """
     # -P: what lies in the current directory is no module of ours.
     return [sys.executable, "-P", "-m", loomproxy.__name__, *arguments]
+
+
+def bare_argv(source: str, *arguments: str) -> list[str]:
+    """An argv that runs `source` in a bare interpreter, the quickest and smallest there is.
+
+    It has the standard library and nothing else: -I, no environment and no current directory; -S,
+    no site-packages.
+    """
+    return [sys.executable, "-I", "-S", "-c", source, *arguments]
 
 
 def _import_path() -> list[str]:
