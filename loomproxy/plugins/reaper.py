@@ -130,8 +130,8 @@ class Reaper:
 def _sweep() -> None:
     """The reaper's whole program; its text runs alone, in a bare interpreter."""
     import os  # noqa: PLC0415 # it has to bring all it needs
-    import signal  # noqa: PLC0415 # likewise
-    import sys  # noqa: PLC0415 # likewise
+    import signal  # noqa: PLC0415 # likewise, all it needs
+    import sys  # noqa: PLC0415 # likewise, all it needs
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
