@@ -10,7 +10,8 @@ a body that is no JSON or no such struct is an error like others, and nothing of
 proxy's address, say) is obeyed.
 
 httpx is imported when the first Caller is made, not before: it costs a tenth of a second, and
-workers and most commands never need it.
+workers and most commands never need it. Who must not stand still for that calls `prepare` in a
+thread first.
 """
 
 import asyncio
@@ -65,6 +66,11 @@ class CallTimeouts(msgspec.Struct, frozen=True):
     first_byte_s: float = 10.0  # from the call, its connection included, to the answer's head
     idle_s: float = 10.0  # between two pieces of the body
     total_s: float = 30.0  # for all of it: a body that drips does not end otherwise
+
+
+def prepare() -> None:
+    """Import what a Caller needs; a tenth of a second the first time."""
+    import httpx  # noqa: PLC0415, F401 # see above
 
 
 class Caller:
