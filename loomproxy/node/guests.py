@@ -30,7 +30,7 @@ from loomproxy.plugins.manager import Condition, Manager
 from loomproxy.plugins.publisher import Publisher
 from loomproxy.plugins.reaper import Reaper
 from loomproxy.plugins.setting import Setting
-from loomproxy.plugins.status import PluginStatus, State
+from loomproxy.plugins.status import State
 
 END_TIMEOUT_S: Final = 30.0
 """How long all plugins together may take to leave when the node does; then they are killed."""
@@ -124,10 +124,6 @@ class Guests:
                     waiting = self._waiting_for()
         if waiting:
             log("required plugins are not ready", level="error", plugins=", ".join(waiting))
-
-    def status(self, in_flight: Mapping[str, int] | None = None) -> tuple[PluginStatus, ...]:
-        """What operators are told of them."""
-        return self._manager.status(in_flight) if self._manager is not None else ()
 
     def dependencies(self) -> dict[str, Dependency]:
         """How they are, for the pages of health, by `plugin:NAME`."""

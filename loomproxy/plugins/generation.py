@@ -5,14 +5,15 @@ takes over from another when all are.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from loomproxy.core.endpoint import EndpointSpec
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.remote import Remote
 from loomproxy.plugins.replica import Replica
-from loomproxy.plugins.setting import Counts, Setting
+from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import GenerationStatus, State
+from loomproxy.plugins.usage import Usage
 from loomproxy.plugins.wish import Goal
 
 _BEST_FIRST = (State.READY, State.UNHEALTHY, State.STARTING, State.BACKOFF, State.FAILED)
@@ -113,13 +114,13 @@ class Generation:
         for replica in self.replicas:
             replica.kill()
 
-    def status(self, counts: Counts) -> GenerationStatus:
+    def status(self, usages: Mapping[int, Usage]) -> GenerationStatus:
         """What operators are told."""
         return GenerationStatus(
             number=self.number,
             version=self.goal.wish.manifest.metadata.version,
             state=self.state,
-            replicas=tuple(replica.status(counts) for replica in self.replicas),
+            replicas=tuple(replica.status(usages) for replica in self.replicas),
         )
 
     def _heard(self) -> None:

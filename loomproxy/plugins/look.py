@@ -51,7 +51,7 @@ def look(
         if known is None or moved or touched is None or _within(touched, found.directory):
             known = digest(found.directory)
         digests[name] = known
-    if digests:
+    if digests and not before.digests:
         prepare()  # Here it holds up nobody.
     return Look(discovery, digests)
 

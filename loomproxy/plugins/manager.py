@@ -16,7 +16,7 @@ from loomproxy.log import log
 from loomproxy.plugins.discovery import DISABLED
 from loomproxy.plugins.look import NOTHING, Look, look, problems, wishes
 from loomproxy.plugins.plugin import Plugin
-from loomproxy.plugins.setting import Counts, Setting
+from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import LogLine, PluginStatus, Report, State
 from loomproxy.plugins.telling import refused_status, status
 from loomproxy.plugins.usage import usages
@@ -210,11 +210,10 @@ class Manager:
 
         return await self._asked(provider_type, mark)
 
-    def status(self, in_flight: Mapping[str, int] | None = None) -> tuple[PluginStatus, ...]:
-        """What operators are told; `in_flight` are exchanges by address, over all workers."""
-        plugins = tuple(self._plugins.values())
-        counts = Counts(in_flight or {}, usages(self._pids()))
-        known = [status(plugin, counts) for plugin in plugins]
+    def status(self) -> tuple[PluginStatus, ...]:
+        """What operators are told; what is in flight, workers know."""
+        taken = usages(self._pids())
+        known = [status(plugin, taken) for plugin in self._plugins.values()]
         return tuple(
             sorted([*known, *self._refused()], key=lambda one: (one.provider_type, one.manifest))
         )

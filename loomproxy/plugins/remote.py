@@ -7,7 +7,7 @@ when its models are known; how its upstream is, traffic shows.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from loomproxy.core.child import backoff_s
 from loomproxy.core.endpoint import EndpointSpec
@@ -18,8 +18,9 @@ from loomproxy.plugins.introduce import IntroductionError, introduce
 from loomproxy.plugins.provider import base_path, builtin_endpoint, models_path, remote_endpoint
 from loomproxy.plugins.pulse import Pulse
 from loomproxy.plugins.replica import CLEANUP_TIMEOUT_S, probed
-from loomproxy.plugins.setting import Counts, Setting
+from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import ReplicaStatus, State
+from loomproxy.plugins.usage import Usage
 from loomproxy.plugins.wish import Wish
 
 
@@ -93,14 +94,13 @@ class Remote:
             self._task.cancel()
         self._state = State.STOPPED
 
-    def status(self, counts: Counts) -> ReplicaStatus:
+    def status(self, _usages: Mapping[int, Usage]) -> ReplicaStatus:
         """What operators are told."""
         return ReplicaStatus(
             number=self.number,
             state=self.state,
             address=str(self._at.address),
             starts=self.starts,
-            in_flight=counts.in_flight.get(str(self._at.address), 0),
             message=self.message,
             last_exit=self.trouble,
         )

@@ -7,7 +7,7 @@ ends with it, so that nothing said of one life can be taken for news of the next
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from loomproxy.core import child
@@ -20,7 +20,7 @@ from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.guest import Guest, GuestSetting, unrunnable
 from loomproxy.plugins.introduce import IntroductionError, introduce
 from loomproxy.plugins.pulse import Pulse
-from loomproxy.plugins.setting import Counts, Setting
+from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import ReplicaStatus, State
 from loomproxy.plugins.usage import Usage
 from loomproxy.plugins.wish import Wish
@@ -149,18 +149,17 @@ class Replica:
         self._leaving = True
         self._tell(Event.FORCE)
 
-    def status(self, counts: Counts) -> ReplicaStatus:
+    def status(self, usages: Mapping[int, Usage]) -> ReplicaStatus:
         """What operators are told."""
         guest = self._life.guest if self._child.running else None
         address = str(guest.address) if guest is not None else ""
-        usage = counts.usages.get(self.pid, Usage())
+        usage = usages.get(self.pid, Usage())
         return ReplicaStatus(
             number=self.number,
             state=self.state,
             address=address,
             pid=self.pid,
             starts=self.starts,
-            in_flight=counts.in_flight.get(address, 0),
             rss_bytes=usage.rss_bytes,
             cpu_s=usage.cpu_s,
             message=self.message,

@@ -12,7 +12,6 @@ import msgspec
 
 from loomproxy.plugins.publisher import Publisher
 from loomproxy.plugins.reaper import Reaper
-from loomproxy.plugins.usage import Usage
 
 InFlight = Callable[[str], Awaitable[Mapping[str, int] | None]]
 """Asks how many exchanges each endpoint of a pool has, by address; None: not every worker said."""
@@ -37,10 +36,3 @@ class Setting(msgspec.Struct, frozen=True):
         """As `spawn`, for work that nobody waits for."""
         task = self.spawn(work, name)
         assert not task.done()
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """What was counted of processes at one moment."""
-
-    in_flight: Mapping[str, int] = {}  # exchanges over all workers, by address
-    usages: Mapping[int, Usage] = {}  # memory and CPU time, by pid

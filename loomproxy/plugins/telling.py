@@ -1,16 +1,17 @@
 """What operators are told of a plugin, as plain values made at that moment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from loomproxy.config.problem import Problems
 from loomproxy.plugins.plugin import Plugin
 from loomproxy.plugins.reasons import reason
 from loomproxy.plugins.schema import masked
-from loomproxy.plugins.setting import Counts
 from loomproxy.plugins.status import PluginStatus, State
+from loomproxy.plugins.usage import Usage
 
 
-def status(plugin: Plugin, counts: Counts) -> PluginStatus:
+def status(plugin: Plugin, usages: Mapping[int, Usage]) -> PluginStatus:
     """How `plugin` is."""
     wish = plugin.serving.goal.wish if plugin.serving is not None else plugin.goal.wish
     manifest = wish.manifest
@@ -24,7 +25,7 @@ def status(plugin: Plugin, counts: Counts) -> PluginStatus:
         kind=_kind(plugin),
         required=manifest.required,
         models=tuple(model.id for model in plugin.models),
-        generations=tuple(each.status(counts) for each in plugin.generations),
+        generations=tuple(each.status(usages) for each in plugin.generations),
         restarts=plugin.restarts,
         reloads=plugin.reloads,
         reloads_failed=plugin.reloads_failed,

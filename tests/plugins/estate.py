@@ -4,13 +4,10 @@ import asyncio
 import contextlib
 import itertools
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from loomproxy.config.plugins import Plugins
 from loomproxy.core.chat.provider import Provider
@@ -19,18 +16,16 @@ from loomproxy.plugins.manager import Manager
 from loomproxy.plugins.publisher import Publisher
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import PluginStatus, State
+from tests.plugins.garden import Garden
 
 DEADLINE_S = 20.0
-TINY = Path(__file__).with_name("tiny.py").read_text()
 
 
-class Estate:
+class Estate(Garden):
     """A directory of plugins, the manager that keeps them, and what it published last."""
 
     def __init__(self, root: Path, group: Group) -> None:
-        self.directory = root / "plugins"
-        self.directory.mkdir()
-        self.knobs = root / "knobs"
+        super().__init__(root)
         self.providers: dict[str, Provider] = {}
         self.history: list[dict[str, Provider]] = []
         self.refuses: Callable[[tuple[Provider, ...]], str] = lambda _providers: ""
@@ -64,54 +59,14 @@ class Estate:
     async def begin(self, *, watch: bool = False, **config: Any) -> None:
         await self.manager.configure(section(watch=watch, **config), self.directory)
 
-    def plant(self, name: str, what: dict[str, str] | None = None, /, **keys: Any) -> Path:
-        """Write a plugin's folder, or write it again."""
-        folder = self.directory / name
-        folder.mkdir(exist_ok=True)
-        self.knob(name).mkdir(parents=True, exist_ok=True)
-        metadata = {
-            "name": name,
-            "version": "1.0.0",
-            "plugin_api_version": "1.0.0",
-            "provider_type": name,
-            **keys.pop("metadata", {}),
-        }
-        manifest = {
-            "metadata": metadata,
-            "command": sys.executable,
-            "args": ["-S", "-E", "plugin.py"],
-            "env": {"LOOM_TINY": str(self.knob(name))},
-            "health_check_interval": 0.1,
-            "stop_timeout": 2.0,
-            **keys,
-        }
-        if what is not None or not (folder / "plugin.py").exists():
-            self.code(name, what or {"version": "1.0.0", "model": "one"})
-        half = folder / ".plugin.json.tmp"
-        half.write_bytes(msgspec.json.encode({k: v for k, v in manifest.items() if v is not None}))
-        half.replace(folder / "plugin.json")
-        return folder
-
-    def code(self, name: str, what: dict[str, str]) -> None:
-        """Save another version of its code, whole, as editors do."""
-        half = self.directory / name / "plugin.py.tmp"
-        lines = TINY.splitlines()
-        lines[next(i for i, line in enumerate(lines) if line.startswith("WHAT"))] = f"WHAT = {what}"
-        half.write_text("\n".join(lines))
-        half.replace(self.directory / name / "plugin.py")
-
-    def knob(self, name: str, word: str = "") -> Path:
-        return self.knobs / name / word
-
-    def notes(self, name: str) -> list[str]:
-        file = self.knob(name, "notes")
-        return file.read_text().splitlines() if file.exists() else []
-
     def status(self, name: str) -> PluginStatus:
         return next(one for one in self.manager.status() if one.provider_type == name)
 
     def pid(self, name: str, replica: int = 0) -> int:
         return self.status(name).generations[0].replicas[replica].pid
+
+    def rooms(self) -> list[Path]:
+        return list(self.directory.parent.glob("room*"))
 
     def pids(self) -> list[int]:
         generations = [each for one in self.manager.status() for each in one.generations]
@@ -152,7 +107,7 @@ async def estate() -> AsyncIterator[Estate]:
             it.flying, it.refuses = dict, lambda _providers: ""
             async with asyncio.timeout(DEADLINE_S):
                 await it.manager.end()
-        assert not list(Path(directory).glob("room*"))
+        assert not it.rooms()
         assert not it.providers
         assert not [pid for pid in pids if _runs(pid)]
 
