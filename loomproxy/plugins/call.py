@@ -16,9 +16,9 @@ thread first.
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -156,7 +156,7 @@ class Caller:
     async def _call(self, method: str, path: str, content: bytes = b"") -> tuple[int, bytes]:
         """One call; the status and body of a success. CallError otherwise."""
         httpx = self._httpx
-        fail = partial(self._failed, method, path)
+        fail = functools.partial(self._failed, method, path)
         try:
             async with _within(self._timeouts.total_s, "the answer was not complete"):
                 status, location, data = await self._exchange(method, path, content)
@@ -227,6 +227,7 @@ class Caller:
         return CallError(self._name(method, path), error, status)
 
 
+@functools.cache
 def prepare() -> None:
     """Import all that a Caller needs, in a thread: a third of a second the first time.
 
