@@ -38,7 +38,7 @@ from loomproxy.plugins.contract import (
 from loomproxy.plugins.manifest import Limits, Manifest
 from loomproxy.plugins.reaper import Reaper
 from loomproxy.plugins.usage import Usage, usages
-from loomproxy.process import Exit, Process, bare_argv, spawn_guest
+from loomproxy.process import Exit, Process, bare_argv, clean_environment, spawn_guest
 
 VERSION_VARIABLE: Final = "LOOM_PLUGIN_API_VERSION"
 NAME_VARIABLE: Final = "LOOM_PLUGIN_NAME"
@@ -115,7 +115,8 @@ class Guest:
     def start(self) -> None:
         """Start it. Unrunnable, or another OSError, when it cannot be; then nothing is left of it.
 
-        That a program could not be run is seen later, as an exit status (`unrunnable`).
+        That a program could not be run is seen later, as an exit status (`unrunnable`). To be
+        called in the node's main thread: to the kernel the parent is the thread that started it.
         """
         assert self._process is None, "a Guest lives once"
         user = _user(self._setting.manifest.user)
@@ -172,34 +173,43 @@ class Guest:
             os.chown(place, user.uid, user.gid)
 
     def _spawn(self, user: _User | None) -> Process:
-        setting = self._setting
-        order = {
-            "parent_pid": os.getpid(),
-            "argv": [os.fsencode(word) for word in _argv(setting)],
-            "env": {
-                os.fsencode(name): os.fsencode(value)
-                for name, value in environment(setting, self.address, self.token).items()
-            }
-            | ({b"HOME": os.fsencode(user.home)} if user is not None else {}),
-            "limits": _rlimits(setting.manifest.limits),
-            "user": user
-            and {"user": user.name, "uid": user.uid, "gid": user.gid, "groups": user.groups},
-        }
         fd = os.memfd_create("launch")
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
-                marshal.dump(order, file)
+                marshal.dump(self._order(user), file)
             os.lseek(fd, 0, os.SEEK_SET)
             return spawn_guest(
                 bare_argv(_LAUNCHER, str(fd)),
-                cwd=setting.directory,
-                env={},
+                cwd=self._setting.directory,
+                env=clean_environment(self._setting.environment),  # the launcher's own
                 pass_fds=(fd,),
                 left=self._left,
                 said=self._said,
             )
         finally:
             os.close(fd)
+
+    def _order(self, user: _User | None) -> dict[str, object]:
+        """What the launcher is to do."""
+        setting = self._setting
+        env = environment(setting, self.address, self.token)
+        order: dict[str, object] = {
+            "parent_pid": os.getpid(),
+            "argv": [os.fsencode(word) for word in _argv(setting)],
+            "limits": _limits(setting.manifest.limits),
+            "limits_last": _limits_last(setting.manifest.limits),
+            "user": None,
+        }
+        if user is not None:
+            env["HOME"] = setting.manifest.env.get("HOME", user.home)
+            order["user"] = {
+                "user": user.name,
+                "uid": user.uid,
+                "gid": user.gid,
+                "groups": user.groups,
+            }
+        order["env"] = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        return order
 
     def _left(self, end: Exit) -> None:
         if self._reaper is not None:
@@ -217,9 +227,10 @@ def environment(setting: GuestSetting, address: Address, token: str) -> dict[str
     """All that a guest finds in its environment.
 
     PATH, HOME, LANG and TZ are the node's; where it has none: `PATH_DEFAULT`, the home of its user,
-    `LANG_DEFAULT`, and no TZ, which means the machine's time. PYTHONPATH is the one extra: it is
-    where `loomproxy.plugins.sdk` is found, after what the manifest says of it. Then what the
-    manifest adds or changes; last, and never changed by it, what the contract says.
+    `LANG_DEFAULT`, and no TZ, which means the machine's time. (With `user`, HOME is that user's.)
+    PYTHONPATH is the one extra: it is where `loomproxy.plugins.sdk` is found, after what the
+    manifest says of it. Then what the manifest adds or changes; last, and never changed by it, what
+    the contract says.
     """
     ours = setting.environment
     env = {
@@ -251,15 +262,21 @@ def _argv(setting: GuestSetting) -> list[str]:
     return [command, *setting.manifest.args]
 
 
-def _rlimits(limits: Limits) -> dict[str, int]:
-    """By their names in `resource`; memory last, for the launcher itself has to live with it."""
+def _limits(limits: Limits) -> dict[str, int]:
+    """What is limited from the beginning, by the names in `resource`."""
     return {
         "RLIMIT_CORE": 0,  # an image of its memory holds secrets, and fills the disk
         "RLIMIT_NOFILE": limits.open_files,
-        "RLIMIT_NPROC": limits.processes,
         "RLIMIT_CPU": limits.cpu_seconds,
-        "RLIMIT_DATA": limits.memory_bytes,
     }
+
+
+def _limits_last(limits: Limits) -> dict[str, int]:
+    """What is limited at the very end: the first counts processes of the user that it is then.
+
+    With the second the launcher itself has to live.
+    """
+    return {"RLIMIT_NPROC": limits.processes, "RLIMIT_DATA": limits.memory_bytes}
 
 
 def _home() -> str:
