@@ -48,6 +48,9 @@ SOCKET_NAME: Final = "plugin.sock"
 SOCKET_PATH_BYTES_MAX: Final = 107
 """A Unix socket's path is no longer (unix(7): 108 bytes with the zero at the end)."""
 
+_LOOK_MIN_S: Final = 0.02
+_LOOK_MAX_S: Final = 1.0
+
 LOOPBACK: Final = "127.0.0.1"
 PATH_DEFAULT: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LANG_DEFAULT: Final = "C.UTF-8"
@@ -101,6 +104,7 @@ class Guest:
         self._said = said
         self._reaper = reaper
         self._process: Process | None = None
+        self._look: asyncio.TimerHandle | None = None  # for its socket
 
     @property
     def pid(self) -> int:
@@ -130,6 +134,8 @@ class Guest:
             raise
         if self._reaper is not None:
             self._reaper.watch(self._process.pid)
+        if self.address.path:
+            self._look_for_socket(_LOOK_MIN_S)
 
     def terminate(self) -> None:
         """Ask it, and all in its group, to leave (SIGTERM)."""
@@ -211,7 +217,22 @@ class Guest:
         order["env"] = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
         return order
 
+    def _look_for_socket(self, pause_s: float) -> None:
+        """Close its socket to others once it is there, where the guest made it with a wider mode.
+
+        Nothing tells when that is, so it is looked for, soon at first and then less often. Until
+        then, and whatever the guest does later, the directory is closed to others.
+        """
+        try:
+            _close_to_others(self.address.path)
+        except OSError:
+            loop = asyncio.get_running_loop()
+            after_s = min(_LOOK_MAX_S, pause_s * 2)
+            self._look = loop.call_later(pause_s, self._look_for_socket, after_s)
+
     def _left(self, end: Exit) -> None:
+        if self._look is not None:
+            self._look.cancel()
         if self._reaper is not None:
             self._reaper.forget(self.pid)
         _remove(self._setting.place)
@@ -354,29 +375,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-async def listening(guest: Guest, *, interval_s: float = 0.02) -> None:
-    """Return when `guest` accepts connections; ConnectionError when it left before it did.
-
-    It is looked for every `interval_s`, for as long as the caller lets it: put a timeout around.
-    A socket that it made with a wider mode is closed to others here; its directory is so anyway.
-    """
-    address = guest.address
-    while guest.running:
-        try:
-            if address.path:
-                _reader, writer = await asyncio.open_unix_connection(address.path)
-            else:
-                _reader, writer = await asyncio.open_connection(address.host, address.port)
-            writer.close()
-            if address.path:
-                _close_to_others(address.path)
-        except OSError:
-            await asyncio.sleep(interval_s)  # noqa: TID251 # nothing tells when a socket is there
-        else:
-            return
-    raise ConnectionError("it left before it listened")
 
 
 def _close_to_others(path: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from loomproxy.plugins.reaper import STARTS_MAX, Reaper
 from loomproxy.process import clean_environment, environment
-from tests.plugins.guesthouse import DEADLINE_S
+from tests.plugins.guesthouse import DEADLINE_S, until
 from tests.support.processes import alive, command_line, memory_bytes
 from tests.support.waiting import eventually
 
@@ -99,13 +99,6 @@ def test_guest_dies_with_its_node_by_the_kernels_hand_alone(folder: Path, user: 
 
 def sleeper() -> "subprocess.Popen[bytes]":
     return subprocess.Popen(["sleep", "600"], process_group=0)
-
-
-async def until(claim: Callable[[], object]) -> None:
-    """Wait for what happens in this loop."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not claim():  # noqa: ASYNC110 # no event tells of other processes
-            await asyncio.sleep(0.005)
 
 
 def settled(pid: int) -> bool:
