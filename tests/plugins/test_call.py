@@ -13,9 +13,8 @@ from typing import Any, Final
 import pytest
 
 from loomproxy.core.endpoint import Address
-from loomproxy.plugins.call import Caller, CallError, CallTimeouts
+from loomproxy.plugins.call import ANSWER_BYTES_MAX, Caller, CallError, CallTimeouts
 from loomproxy.plugins.contract import HealthStatus, PluginError
-from loomproxy.plugins.wire import ANSWER_BYTES_MAX
 
 DEADLINE_S: Final = 30.0
 LONG: Final = CallTimeouts()
