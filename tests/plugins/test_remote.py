@@ -77,7 +77,7 @@ def test_remote_plugin_is_introduced_probed_and_introduced_again_when_it_was_awa
                 await it.until(lambda: it.is_ready("far"))
                 process.send_signal(signal.SIGTERM)
                 await it.until(lambda: it.states()["far"] is State.BACKOFF)
-                assert not it.providers["far"].endpoints
+                await it.until(lambda: not it.providers["far"].endpoints)
             with somebody(it, "far"):
                 await it.until(lambda: it.is_ready("far"))
                 assert it.notes("far").count("initialize {}") >= 3
