@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
+    block_on_close = False
 
 
 if __name__ == "__main__":
