@@ -26,8 +26,13 @@ from loomproxy.plugins.contract import (
     PluginError,
 )
 
-MODELS_BYTES_MAX: Final = 4 << 20
-"""Of a list of models; thousands of them take half a megabyte."""
+MODELS_BYTES_MAX: Final = 1 << 20
+"""Of a plugin's list of models; thousands of them take half of it. Reading the worst list of this
+size takes a quarter of a second, which the node does when a plugin starts.
+"""
+
+UPSTREAM_MODELS_BYTES_MAX: Final = 4 << 20
+"""Of an upstream's list of models, which is read for the names alone, and may tell much more."""
 
 METADATA_BYTES_MAX: Final = 1 << 20
 """Of metadata; as much as a manifest."""
@@ -90,7 +95,7 @@ def models_of(data: bytes) -> tuple[ModelInfo, ...] | Problems:
 def openai_models_of(data: bytes) -> tuple[ModelInfo, ...] | Problems:
     """The answer of an upstream that speaks the OpenAI dialect: `{"data": [{"id": …}, …]}`."""
     try:
-        body = _decoded(data, MODELS_BYTES_MAX)
+        body = _decoded(data, UPSTREAM_MODELS_BYTES_MAX)
     except _NotJsonError as error:
         return _no_json("models", error)
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
@@ -105,7 +110,11 @@ def openai_models_of(data: bytes) -> tuple[ModelInfo, ...] | Problems:
 
 def _models(body: object, path: str) -> tuple[ModelInfo, ...] | Problems:
     body = [] if body is None else body
-    if isinstance(body, list) and len(body) > MODELS_MAX:
+    if not isinstance(body, list):
+        expected = "a list of models, without anything around it"
+        do = 'Answer as in [{"id": "acme-1"}].'
+        return Problems((Problem(path, f"{shown(body)} is no list", expected, do),))
+    if len(body) > MODELS_MAX:
         seen, expected = f"it has {len(body)} models", f"at most {MODELS_MAX}"
         return Problems((Problem(path, seen, expected, "List some in the manifest."),))
     walk = Walk(Verbatim(), passes_over=True)

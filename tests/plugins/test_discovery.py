@@ -303,6 +303,24 @@ def test_what_lies_too_deep_is_told_and_the_rest_is_found(tmp_path: Path) -> Non
     assert "more than 8 folders below it" in refused(result)[str(tmp_path)]
 
 
+def test_what_lies_too_deep_and_is_being_removed_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "/".join("d" * (DEPTH_MAX + 1))
+    deep.mkdir(parents=True)
+    look = discovery._looked_at
+
+    def looked_at(path: Path, entries_max: int) -> Any:
+        result = look(path, entries_max)
+        if path == deep.parent:
+            deep.rmdir()
+        return result
+
+    monkeypatch.setattr(discovery, "_looked_at", looked_at)
+    assert found(tmp_path) == {}
+    assert not deep.exists()
+
+
 @pytest.fixture
 def few_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(discovery, "ENTRIES_MAX", 20)

@@ -23,8 +23,8 @@ from loomproxy.plugins.wire import (
     ERROR_BYTES_MAX,
     EXCERPT_CHARS_MAX,
     MESSAGE_CHARS_MAX,
-    MODELS_BYTES_MAX,
     MODELS_MAX,
+    UPSTREAM_MODELS_BYTES_MAX,
     error_in,
     error_of,
     health_of,
@@ -58,7 +58,7 @@ HOSTILE = {
     "a depth that the decoder takes": b'[{"id": "a", "metadata": {"a":' + b"[" * 40 + b"]" * 40
     + b"}}]",
     "a wrong end": b"{}x",
-    "too much": b" " * (MODELS_BYTES_MAX + 1),
+    "too much": b" " * (UPSTREAM_MODELS_BYTES_MAX + 1),
 }  # fmt: skip
 
 
