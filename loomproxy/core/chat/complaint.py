@@ -171,13 +171,14 @@ def _wait(said: str) -> str:
 
 
 def _of_openai(status: int, body: bytes, wait: str) -> Complaint | None:
+    if status in _UNAUTHENTICATED:
+        code = "authentication_failed"
+        return Complaint(STATUS_OF_CODE[code], code, "The provider refused the proxy's key.")
     try:
         said = msgspec.json.decode(body, type=_OpenAiErrors).error
     except _UNREADABLE:
         return None
     message = said.message[:MESSAGE_CHARS_MAX]
-    if status in _UNAUTHENTICATED:
-        return Complaint(502, "authentication_failed", "The provider refused the proxy's key.")
     if status < _STATUS_ERROR_MIN:
         return None
     code = _OPENAI_CODES.get(status, "internal_error")

@@ -40,6 +40,8 @@ class Events:
 
     def feed(self, data: bytes, *, ended: bool) -> list[Event]:
         """The events that are whole with `data`; with `ended` also one that only lacks its end."""
+        if self.over:
+            return []
         held = self._held
         held += data
         found: list[Event] = []
@@ -56,8 +58,8 @@ class Events:
         del held[:begin]
         # The first bytes of an end may have come.
         self._seen = max(0, len(held) - _END_BYTES_MAX)
-        self.over = self.over or len(held) > EVENT_BYTES_MAX
-        if self.over:
+        if self.over or len(held) > EVENT_BYTES_MAX:
+            self.over = True
             self._forget()
         elif ended:
             last = bytes(held).rstrip(b"\r\n")
