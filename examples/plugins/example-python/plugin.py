@@ -80,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"  # keep-alive
     timeout = IDLE_TIMEOUT_S
+    wbufsize = -1  # written in one piece at each flush()
 
     # --- the six calls ---
 
@@ -165,6 +166,7 @@ class Handler(BaseHTTPRequestHandler):
             error = {"code": "internal_error", "message": "The plugin failed.", "transient": False}
             self.event(json.dumps({"error": error}))
         self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
 
     def chunk(
         self,
@@ -186,6 +188,7 @@ class Handler(BaseHTTPRequestHandler):
             raise ConnectionAbortedError("the caller has left")
         event = f"data: {data}\n\n".encode()
         self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+        self.wfile.flush()
 
     # --- HTTP around them ---
 
@@ -268,6 +271,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
         """Say nothing of each call: the proxy's access log does."""

@@ -298,11 +298,14 @@ class Connection(asyncio.StreamReaderProtocol):
             fields["Connection"] = "close"
         phrase = HTTPStatus(answer.status).phrase
         lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{k}: {v}" for k, v in fields.items())]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        block = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         if answer.stream is not None:
+            writer.write(block)
             await self._write_stream(writer, answer.stream, chunked=not old)
-        elif head is None or head.first[0] != "HEAD":
-            writer.write(answer.body)
+        elif head is not None and head.first[0] == "HEAD":
+            writer.write(block)
+        else:
+            writer.write(block + answer.body)
         await writer.drain()
 
     async def _write_stream(
