@@ -30,15 +30,20 @@ if _sys.version_info < (3, 11):  # noqa: UP036 - the system's python3 may be old
 
 from loomproxy.plugins.sdk.about import Health, Model
 from loomproxy.plugins.sdk.chat import Delta, Piece, Reply, Request, Usage, text_of
+from loomproxy.plugins.sdk.client import Client, Stream, Timeouts
 from loomproxy.plugins.sdk.config import option, secret
 from loomproxy.plugins.sdk.errors import PluginError
 from loomproxy.plugins.sdk.plugin import API_VERSION, Plugin
 from loomproxy.plugins.sdk.server import Bounds
+from loomproxy.plugins.sdk.upstream import message_of, retry_after
+from loomproxy.plugins.sdk.wire import Event
 
 __all__ = [
     "API_VERSION",
     "Bounds",
+    "Client",
     "Delta",
+    "Event",
     "Health",
     "Model",
     "Piece",
@@ -46,8 +51,12 @@ __all__ = [
     "PluginError",
     "Reply",
     "Request",
+    "Stream",
+    "Timeouts",
     "Usage",
+    "message_of",
     "option",
+    "retry_after",
     "secret",
     "text_of",
 ]

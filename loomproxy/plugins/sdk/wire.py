@@ -75,13 +75,13 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
         raise TooLarge(f"a head may have {HEAD_BYTES_MAX} bytes")
     first, *lines = block[:-4].decode("latin-1").split("\r\n")
     words = first.split(" ", 2)
-    if len(words) != 3:  # noqa: PLR2004 - a request's or an answer's first line has three words
+    if len(words) < 2:  # noqa: PLR2004 - an answer's third word, a phrase, may be absent
         raise Malformed(f"the first line {first[:80]!r} is none")
     fields: dict[str, str] = {}
     for line in lines:
         _add_field(fields, line)
     _check_framing(fields)
-    return Head((words[0], words[1], words[2]), fields)
+    return Head((words[0], words[1], words[2] if words[2:] else ""), fields)
 
 
 def _add_field(fields: dict[str, str], line: str) -> None:

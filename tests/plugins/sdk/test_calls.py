@@ -266,18 +266,21 @@ async def test_a_caller_that_reads_slowly_slows_the_handler() -> None:
             made += 1
             yield "x" * 65536
 
-    async with plugin.serving("127.0.0.1:0", TOKEN) as running:
-        async with linked(running) as slow, linked(running) as other:
-            await slow.ask("POST", "/initialize", {})
-            slow.reader._limit = 1024  # What is not read stays in the kernel's buffers.
-            slow.send("POST", "/chat/completions", asking(stream=True))
-            await slow.head()
-            for _ in range(200):
-                await other.ask("GET", "/health")
-            before = made
-            for _ in range(20):
-                await other.ask("GET", "/health")
-            assert made == before < 2000
+    async with (
+        plugin.serving("127.0.0.1:0", TOKEN) as running,
+        linked(running) as slow,
+        linked(running) as other,
+    ):
+        await slow.ask("POST", "/initialize", {})
+        slow.reader._limit = 1024  # What is not read stays in the kernel's buffers.
+        slow.send("POST", "/chat/completions", asking(stream=True))
+        await slow.head()
+        for _ in range(200):
+            await other.ask("GET", "/health")
+        before = made
+        for _ in range(20):
+            await other.ask("GET", "/health")
+        assert made == before < 2000
 
 
 async def test_beyond_its_bound_in_flight_a_plugin_refuses_at_once() -> None:
@@ -290,16 +293,19 @@ async def test_beyond_its_bound_in_flight_a_plugin_refuses_at_once() -> None:
         await go_on.wait()
         return "late"
 
-    async with plugin.serving("127.0.0.1:0", TOKEN) as running:
-        async with linked(running) as first, linked(running) as second:
-            await first.ask("POST", "/initialize", {})
-            first.send("POST", "/chat/completions", asking())
-            await begun.wait()
-            said = await second.ask("POST", "/chat/completions", asking())
-            assert (said.status, said.json["transient"]) == (503, True)
-            go_on.set()
-            assert (await first.answer()).status == 200
-            assert (await second.ask("POST", "/chat/completions", asking())).status == 200
+    async with (
+        plugin.serving("127.0.0.1:0", TOKEN) as running,
+        linked(running) as first,
+        linked(running) as second,
+    ):
+        await first.ask("POST", "/initialize", {})
+        first.send("POST", "/chat/completions", asking())
+        await begun.wait()
+        said = await second.ask("POST", "/chat/completions", asking())
+        assert (said.status, said.json["transient"]) == (503, True)
+        go_on.set()
+        assert (await first.answer()).status == 200
+        assert (await second.ask("POST", "/chat/completions", asking())).status == 200
 
 
 async def test_models_that_were_named_are_the_only_ones() -> None:
