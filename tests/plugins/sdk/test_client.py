@@ -120,7 +120,7 @@ async def test_retry_after_may_be_seconds_or_a_date() -> None:
         assert "retry_after" not in error.details
 
 
-async def test_an_exhausted_quota_is_told_from_a_rate() -> None:
+async def test_an_account_that_is_used_up_is_told_from_a_rate() -> None:
     body = {"error": {"code": "insufficient_quota", "message": "Pay."}}
     error = await error_for(answer(body, "429 Too Many Requests"))
     assert (error.code, error.transient) == ("quota_exceeded", False)
