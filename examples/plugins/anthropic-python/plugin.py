@@ -15,10 +15,13 @@ from anthropic_request import body_of
 from loomproxy.plugins import sdk
 
 # By the beginning of their ids: context window, longest answer, dollars per million tokens in, out.
+# A model that is not here has no price, which is better than a wrong one: `prices` can name it.
 KNOWN = {
     "claude-opus-4-5": (200_000, 64_000, 5.0, 25.0),
-    "claude-opus-4": (200_000, 32_000, 15.0, 75.0),
-    "claude-sonnet-4": (200_000, 64_000, 3.0, 15.0),
+    "claude-opus-4-1": (200_000, 32_000, 15.0, 75.0),
+    "claude-opus-4-20250514": (200_000, 32_000, 15.0, 75.0),
+    "claude-sonnet-4-5": (200_000, 64_000, 3.0, 15.0),
+    "claude-sonnet-4-20250514": (200_000, 64_000, 3.0, 15.0),
     "claude-haiku-4-5": (200_000, 64_000, 1.0, 5.0),
     "claude-3-7-sonnet": (200_000, 64_000, 3.0, 15.0),
     "claude-3-5-haiku": (200_000, 8_192, 0.8, 4.0),
