@@ -9,7 +9,7 @@ import msgspec
 
 from loomproxy.plugins.conformance.verdict import Mark, Verdict
 
-_CLAUSE_COLUMNS: Final = 27  # the longest id, and a space
+_CLAUSE_COLUMNS: Final = 29  # the longest id, and room
 _INDENT: Final = " " * 6
 
 

@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from loomproxy.plugins.guest import Guest, GuestSetting
+from loomproxy.plugins.export import export_sdk
+from loomproxy.plugins.guest import Guest, GuestSetting, unrunnable
 from loomproxy.plugins.manifest import Found
 from loomproxy.process import Exit, environment
 
@@ -45,7 +46,7 @@ class Seat:
             directory=found.directory,
             place=Path(self._room) / "guest",
             environment=environment(),
-            sdk=None,
+            sdk=_sdk(Path(self._room) / "sdk"),
         )
         self.guest = Guest(setting, left=self._gone, said=self._said)
         self.guest.start()
@@ -54,6 +55,11 @@ class Seat:
     def pid(self) -> int:
         """Of the running process; 0: there is none."""
         return self.guest.pid if self.guest is not None and self.exit is None else 0
+
+    @property
+    def runnable(self) -> bool:
+        """Whether it was, or still may be, a running program."""
+        return self.exit is None or not unrunnable(self.exit)
 
     async def until_left(self, within_s: float) -> Exit | None:
         """How it left; None when it did not within this time."""
@@ -93,6 +99,14 @@ class Seat:
             self.lines.append(f"{stream}: {line}")
         else:
             self.lines_more += 1
+
+
+def _sdk(into: Path) -> Path | None:
+    """A copy of our SDK for the plugin, as the proxy lays one; None where we were built without."""
+    try:
+        return export_sdk(into)
+    except ModuleNotFoundError:
+        return None
 
 
 async def a_moment() -> None:

@@ -152,7 +152,7 @@ async def _initialize(scene: Scene) -> None:
     config = configure(scene.schema, _given(scene), "config")
     if isinstance(config, Problems):
         raise Unmet(
-            seen=f"\n{config}",
+            seen=shapes.listed(config),
             expected="the configuration that its config_schema asks for",
             do="Give it with --config KEY=VALUE or --config-file FILE; it may be of a test account.",
         )

@@ -5,6 +5,7 @@ import os
 import stat
 from typing import Final
 
+from loomproxy.plugins.conformance import shapes
 from loomproxy.plugins.conformance.scene import PATHS, Scene, bearer, place_of
 from loomproxy.plugins.conformance.seat import a_moment, open_to_others
 from loomproxy.plugins.conformance.verdict import Clauses, Kind, Unjudged, Unmet
@@ -22,7 +23,7 @@ _PROBE_S: Final = 1.0  # for one look whether it answers by now
 async def _manifest(scene: Scene) -> None:
     problems = scene.target.problems
     if problems is not None:
-        raise Unmet(seen=f"\n{problems}", expected="a manifest without problems")
+        raise Unmet(seen=shapes.listed(problems), expected="a manifest without problems")
     if scene.target.found is None:
         raise Unjudged("an address was given; a manifest is read from a folder.")
 
@@ -64,8 +65,7 @@ async def _started(scene: Scene) -> None:
         raise Unmet(
             seen=f"{found.manifest.command!r} cannot be started ({error.strerror or error})",
             expected="a program that can be run",
-            do="Check `command`: a path with a slash is relative to the folder, and must be "
-            "executable; a name is looked up on PATH. Has it been built?",
+            do="Mend what the manifest says of `command`, `user` or `limits`.",
         ) from None
     assert seat.guest is not None
     scene.begin(where(seat.guest.address, "", bearer(seat.guest.token)))
@@ -83,9 +83,10 @@ async def _started(scene: Scene) -> None:
         await wire.aclose()
     if seat.exit is not None:
         raise Unmet(
-            seen=f"it left with {seat.exit} before it answered; it said last:{_last(seat.lines)}",
+            seen=f"it {'left with' if seat.runnable else 'could not be run:'} {seat.exit} before it "
+            f"answered; it said last:{_last(seat.lines)}",
             expected="a process that stays and listens",
-            do="It is given LOOM_PLUGIN_SOCKET (or LOOM_PLUGIN_HOST and _PORT), LOOM_PLUGIN_TOKEN, "
+            do="Has it been built? It is given LOOM_PLUGIN_SOCKET (or LOOM_PLUGIN_HOST and _PORT), LOOM_PLUGIN_TOKEN, "
             "PATH, HOME, LANG, TZ and the manifest's `env`, nothing else of your environment.",
         )
     if not answer.status:
