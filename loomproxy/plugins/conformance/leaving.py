@@ -12,7 +12,7 @@ SECRET_CHARS_MIN: Final = 6
 """A shorter value of the configuration is too likely to stand in a line by chance."""
 
 _SIGTERM: Final = 15
-_LOOKS_MAX: Final = 50  # of a_moment(): a second for what was killed with its group to be gone
+_LOOKS_MAX: Final = 25  # of a_moment(): half a second for what was killed with its group to be gone
 
 
 @CLAUSES.clause("cleanup.ok", "POST /cleanup is answered with 2xx.", needs=("initialize.ok",))

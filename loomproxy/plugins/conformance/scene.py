@@ -108,7 +108,11 @@ class Scene:
     async def listen(self, body: Body, wire: Wire | None = None, **more: Any) -> Heard:  # noqa: ANN401 - as the wire's
         """One stream."""
         self._spare()
-        heard = await (wire or self.wire).listen(self.path("/chat/completions"), body, **more)
+        path = self.path("/chat/completions")
+        return self.note_heard(await (wire or self.wire).listen(path, body, **more))
+
+    def note_heard(self, heard: Heard) -> Heard:
+        """Remember a stream."""
         self._late = self._late + 1 if heard.late else 0
         if heard.answer is not None and not heard.answer.ok:
             self.refused.append(heard.answer)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -12,7 +11,7 @@ from loomproxy.plugins.conformance.scene import LONG_TALK, Scene
 from loomproxy.plugins.conformance.seat import a_moment
 from loomproxy.plugins.conformance.starting import ALL
 from loomproxy.plugins.conformance.verdict import Clauses, Unjudged, Unmet
-from loomproxy.plugins.conformance.wire import DONE, Heard
+from loomproxy.plugins.conformance.wire import DONE, Body, Heard
 from loomproxy.plugins.contract import StreamChunk
 
 CLAUSES: Final = Clauses[Scene]()
@@ -21,10 +20,10 @@ OK: Final = 200
 MEASURABLE_S: Final = 0.25
 """A stream that took less is too short to tell flowing from falling out at once."""
 
-LEFT: Final = 16
+LEFT: Final = 8
 """Streams that are left after their first event: enough that what each leaves behind shows."""
 
-KEPT_MAX: Final = 8
+KEPT_MAX: Final = 4
 """Sockets that a plugin may hold more afterwards: it may keep some to whom it asks itself."""
 
 _STREAMS: Final = ("stream.events",)
@@ -166,14 +165,14 @@ async def _released(scene: Scene, before: int) -> None:
 
 
 @CLAUSES.clause(
-    "concurrency.streams", "Streams run beside one another.", needs=_STREAMS
+    "concurrency.streams", "Streams run beside one another.", needs=("stream.done",)
 )
 async def concurrent(scene: Scene) -> None:
     """Several at once, all whole, and not one after the other."""
     question = scene.question(stream=True)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_alone(scene, question)) for _ in range(4)]
-    every = [task.result() for task in tasks]
+    every = [scene.note_heard(task.result()) for task in tasks]
     for heard in every:
         if not heard.events or heard.events[-1].data != DONE:
             raise Unmet(seen=f"of 4 streams at once one was {heard}", expected="4 whole streams")
@@ -197,9 +196,10 @@ async def concurrent(scene: Scene) -> None:
         )
 
 
-async def _alone(scene: Scene, question: Mapping[str, object]) -> Heard:
+async def _alone(scene: Scene, question: Body) -> Heard:
+    """One stream over a connection of its own."""
     wire = scene.fresh()
     try:
-        return await scene.listen(question, wire)
+        return await wire.listen("/chat/completions", question)
     finally:
         await wire.aclose()

@@ -7,7 +7,7 @@ from loomproxy.plugins.conformance.chatting import NO_MODEL, NOT_FOUND
 from loomproxy.plugins.conformance.scene import Scene
 from loomproxy.plugins.conformance.starting import UNAUTHORIZED
 from loomproxy.plugins.conformance.verdict import Clauses, Unmet
-from loomproxy.plugins.conformance.wire import Answer, Wire
+from loomproxy.plugins.conformance.wire import Answer, Body
 
 CLAUSES: Final = Clauses[Scene]()
 
@@ -104,20 +104,21 @@ async def _request_id(scene: Scene) -> None:
     "concurrency.calls", "Eight chats at once are all answered.", needs=_CHATS
 )
 async def _at_once(scene: Scene) -> None:
+    question = scene.question()
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_alone(scene)) for _ in range(AT_ONCE)]
+        tasks = [group.create_task(_alone(scene, question)) for _ in range(AT_ONCE)]
     for task in tasks:
-        answer = task.result()
+        answer = scene.note(task.result())
         error = answer.error()
         if not answer.ok and not (error is not None and error.code == "rate_limit_exceeded"):
             raise Unmet(seen=f"of {AT_ONCE} at once one was {answer}", expected="each answered")
 
 
-async def _alone(scene: Scene) -> Answer:
+async def _alone(scene: Scene, question: Body) -> Answer:
     """One chat over a connection of its own."""
-    wire: Wire = scene.fresh()
+    wire = scene.fresh()
     try:
-        return scene.note(await wire.ask("POST", "/chat/completions", scene.question()))
+        return await wire.ask("POST", "/chat/completions", question)
     finally:
         await wire.aclose()
 
