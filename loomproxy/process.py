@@ -179,7 +179,7 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._lines: collections.deque[bytes] = collections.deque(maxlen=LINES_KEPT_MAX)
         self._ended = asyncio.Event()
-        self._pidfd = os.pidfd_open(popen.pid)
+        self._pidfd = _pidfd(popen)
         self._loop.add_reader(self._pidfd, self._reap)
         self._streams = [
             _Stream(pipe, self._lines, said[name], lines_per_s_max)
@@ -228,6 +228,16 @@ class Process:
             stream.end()
         self._ended.set()
         self._left(Exit(code, tuple(_text(line) for line in self._lines)))
+
+
+def _pidfd(popen: "subprocess.Popen[bytes]") -> int:
+    """A descriptor for a child just started. OSError when we have none left; then it is killed."""
+    try:
+        return os.pidfd_open(popen.pid)
+    except OSError:
+        with popen:  # waits for it, and closes its pipes
+            popen.kill()
+        raise
 
 
 def spawn(

@@ -10,6 +10,7 @@ A `Guest` lives once: for the next process make the next Guest.
 """
 
 import asyncio
+import contextlib
 import inspect
 import marshal
 import os
@@ -18,6 +19,7 @@ import secrets
 import shutil
 import socket
 import stat
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -123,7 +125,7 @@ class Guest:
                 self._make_place(user)
             self._process = self._spawn(user)
         except OSError:
-            self._remove_place()
+            _remove(self._setting.place)
             raise
         if self._reaper is not None:
             self._reaper.watch(self._process.pid)
@@ -162,14 +164,12 @@ class Guest:
     def _make_place(self, user: _User | None) -> None:
         """Make the private directory; what lies there of an earlier life goes."""
         place = self._setting.place
-        self._remove_place()
+        _remove(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.mkdir(mode=0o700)
         if user is not None:
+            _check_way(place.parent, user)
             os.chown(place, user.uid, user.gid)
-
-    def _remove_place(self) -> None:
-        shutil.rmtree(self._setting.place, ignore_errors=True)
 
     def _spawn(self, user: _User | None) -> Process:
         setting = self._setting
@@ -204,7 +204,7 @@ class Guest:
     def _left(self, end: Exit) -> None:
         if self._reaper is not None:
             self._reaper.forget(self.pid)
-        self._remove_place()
+        _remove(self._setting.place)
         self._left_to(end)
 
 
@@ -290,6 +290,44 @@ def _user(name: str) -> _User | None:
     return _User(name, found.pw_uid, found.pw_gid, groups, found.pw_dir)
 
 
+def _check_way(place: Path, user: _User) -> None:
+    """See that the user can reach what was made for it: a closed folder above would hide it."""
+    for folder in (place, *place.parents):
+        facts = folder.stat()
+        if facts.st_uid == user.uid:
+            may = stat.S_IXUSR
+        elif facts.st_gid in user.groups:
+            may = stat.S_IXGRP
+        else:
+            may = stat.S_IXOTH
+        if user.uid != 0 and not facts.st_mode & may:
+            raise Unrunnable(
+                f"`user`: {user.name!r} cannot enter {folder}, where its socket is to be. Open the "
+                "folder for passing through (chmod o+x), or choose another directory for what runs."
+            )
+
+
+def _remove(place: Path) -> None:
+    """Remove a guest's private directory, which is not there any more when this returns.
+
+    Mostly it holds a socket at most. A guest may have filled it, and deleting that can take long:
+    it is moved aside, and deleted while we go on.
+    """
+    try:
+        (place / SOCKET_NAME).unlink(missing_ok=True)
+        place.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:
+        aside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        with contextlib.suppress(OSError):
+            place.rename(aside)
+            threading.Thread(target=shutil.rmtree, args=(aside,), kwargs=_QUIETLY).start()
+
+
+_QUIETLY: Final = {"ignore_errors": True}
+
+
 def _free_port() -> int:
     """A port of loopback that nobody listens on now.
 
@@ -305,21 +343,22 @@ async def listening(guest: Guest, *, interval_s: float = 0.02) -> None:
     """Return when `guest` accepts connections; ConnectionError when it left before it did.
 
     It is looked for every `interval_s`, for as long as the caller lets it: put a timeout around.
-    A socket that it made with a wider mode is closed to others here.
+    A socket that it made with a wider mode is closed to others here; its directory is so anyway.
     """
+    address = guest.address
     while guest.running:
         try:
-            if guest.address.path:
-                _close_to_others(guest.address.path)
-                _reader, writer = await asyncio.open_unix_connection(guest.address.path)
+            if address.path:
+                _reader, writer = await asyncio.open_unix_connection(address.path)
             else:
-                address = guest.address
                 _reader, writer = await asyncio.open_connection(address.host, address.port)
+            writer.close()
+            if address.path:
+                _close_to_others(address.path)
         except OSError:
             await asyncio.sleep(interval_s)  # noqa: TID251 # nothing tells when a socket is there
-            continue
-        writer.close()
-        return
+        else:
+            return
     raise ConnectionError("it left before it listened")
 
 

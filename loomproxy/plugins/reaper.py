@@ -28,6 +28,9 @@ from loomproxy.process import Exit, Process, bare_argv, spawn
 STARTS_MAX: Final = 5
 """So often within a minute a reaper is started; what kills it more often will not stop at that."""
 
+_TITLE: Final = "# loomproxy: ends its guests when the node is gone"
+# What a list of processes shows of it first.
+
 _WINDOW_S: Final = 60.0
 _GRACE_S: Final = 5.0  # from the end of its pipe to its end; it needs milliseconds
 
@@ -55,7 +58,7 @@ class Reaper:
         self._started_at.append(self._loop.time())
         try:
             self._process = spawn(
-                bare_argv(f"{inspect.getsource(_sweep)}\n_sweep()", str(theirs)),
+                bare_argv(f"{_TITLE}\n{inspect.getsource(_sweep)}\n_sweep()", str(theirs)),
                 env={},
                 pass_fds=(theirs,),
                 left=self._left,
