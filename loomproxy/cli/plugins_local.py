@@ -1,4 +1,4 @@
-"""`loomproxy plugins test` and `loomproxy plugins new`: for who writes a plugin; no proxy is needed."""
+"""`loomproxy plugins test` and `new`: for whoever writes a plugin; no proxy is needed."""
 
 # ruff: noqa: PLC0415 - what examines is imported when somebody asks for it.
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     help="One key of the plugin's configuration; may be repeated.",
 )
 @click.option(
-    "--config-file", type=click.Path(dir_okay=False), help="The plugin's configuration, YAML or JSON."
+    "--config-file",
+    type=click.Path(dir_okay=False),
+    help="The plugin's configuration, YAML or JSON.",
 )
 @click.option(
     "--token", default="", help="The token that a running plugin expects.", metavar="TOKEN"

@@ -38,17 +38,15 @@ async def _usage(scene: Scene) -> None:
     shapes.usage(shapes.chat_response(await scene.chat()).usage, "the answer")
 
 
-@CLAUSES.clause(
-    "chat.unknown-fields", "Fields that it does not know do no harm.", needs=_CHATS
-)
+@CLAUSES.clause("chat.unknown-fields", "Fields that it does not know do no harm.", needs=_CHATS)
 async def _unknown_fields(scene: Scene) -> None:
-    more = {
-        "seed": 1,
-        "logprobs": False,
-        "response_format": {"type": "text"},
-        "plugin_specific": {"loomproxy": {"examines": True}},
-    }
-    answer = await scene.ask("POST", "/chat/completions", scene.question(**more))
+    question = scene.question(
+        seed=1,
+        logprobs=False,
+        response_format={"type": "text"},
+        plugin_specific={"loomproxy": {"examines": True}},
+    )
+    answer = await scene.ask("POST", "/chat/completions", question)
     if not answer.ok:
         raise Unmet(
             seen=answer,
@@ -89,9 +87,7 @@ async def _bad_json(scene: Scene) -> None:
         _is_refused(await scene.ask("POST", "/chat/completions", body), repr(body))
 
 
-@CLAUSES.clause(
-    "chat.invalid", "A request without usable messages is refused.", needs=_CHATS
-)
+@CLAUSES.clause("chat.invalid", "A request without usable messages is refused.", needs=_CHATS)
 async def _invalid(scene: Scene) -> None:
     whole = scene.question()
     bodies: tuple[tuple[str, Mapping[str, object]], ...] = (

@@ -93,7 +93,7 @@ class Scene:
         }
         return mapped.get(call, call)
 
-    async def ask(self, method: str, path: str, body: Body = None, **more: Any) -> Answer:  # noqa: ANN401 - as the wire's
+    async def ask(self, method: str, path: str, body: Body = None, **more: Any) -> Answer:
         """One call; its answer is remembered when it is no success."""
         self._spare()
         return self.note(await self.wire.ask(method, path, body, **more))
@@ -105,7 +105,7 @@ class Scene:
             self.refused.append(answer)
         return answer
 
-    async def listen(self, body: Body, wire: Wire | None = None, **more: Any) -> Heard:  # noqa: ANN401 - as the wire's
+    async def listen(self, body: Body, wire: Wire | None = None, **more: Any) -> Heard:
         """One stream."""
         self._spare()
         path = self.path("/chat/completions")
@@ -142,8 +142,8 @@ class Scene:
         if self._heard is None:
             if not self.streams:
                 raise Unjudged("its capabilities do not say `streaming: true`.")
-            more = {"stream": True, "stream_options": {"include_usage": True}}
-            self._heard = await self.listen(self.question(**more))
+            question = self.question(stream=True, stream_options={"include_usage": True})
+            self._heard = await self.listen(question)
         return self._heard
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""Clauses of a plugin's first calls: what it says of itself, its health, its configuration, models."""
+"""Clauses of the first calls: what it says of itself, its health, configuration and models."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -58,7 +58,9 @@ async def _matches(scene: Scene) -> None:
 
 
 @CLAUSES.clause(
-    "metadata.api-version", "It keeps the major version of this contract.", needs=("metadata.valid",)
+    "metadata.api-version",
+    "It keeps the major version of this contract.",
+    needs=("metadata.valid",),
 )
 async def _api_version(scene: Scene) -> None:
     _no_problem(scene, _API_VERSION, f"major number {API_VERSION.partition('.')[0]}")
@@ -154,7 +156,7 @@ async def _initialize(scene: Scene) -> None:
         raise Unmet(
             seen=shapes.listed(config),
             expected="the configuration that its config_schema asks for",
-            do="Give it with --config KEY=VALUE or --config-file FILE; it may be of a test account.",
+            do="Give it with --config KEY=VALUE or --config-file FILE; a test account will do.",
         )
     answer = await scene.ask("POST", "/initialize", config)
     if not answer.ok:

@@ -1,4 +1,4 @@
-"""Clauses of the beginning: a manifest, a process that answers, a socket for nobody else, a token."""
+"""Clauses of the beginning: a manifest, a process that answers, a private socket, a token."""
 
 import asyncio
 import os
@@ -19,7 +19,9 @@ _LAST_LINES: Final = 5  # of what it said, beside an early end
 _PROBE_S: Final = 1.0  # for one look whether it answers by now
 
 
-@CLAUSES.clause("manifest.valid", "The manifest says what the proxy needs, and nothing else.", of=ALL)
+@CLAUSES.clause(
+    "manifest.valid", "The manifest says what the proxy needs, and nothing else.", of=ALL
+)
 async def _manifest(scene: Scene) -> None:
     problems = scene.target.problems
     if problems is not None:
@@ -83,11 +85,12 @@ async def _started(scene: Scene) -> None:
         await wire.aclose()
     if seat.exit is not None:
         raise Unmet(
-            seen=f"it {'left with' if seat.runnable else 'could not be run:'} {seat.exit} before it "
+            seen=f"it {'left' if seat.runnable else 'could not be run'} ({seat.exit}) before it "
             f"answered; it said last:{_last(seat.lines)}",
             expected="a process that stays and listens",
-            do="Has it been built? It is given LOOM_PLUGIN_SOCKET (or LOOM_PLUGIN_HOST and _PORT), LOOM_PLUGIN_TOKEN, "
-            "PATH, HOME, LANG, TZ and the manifest's `env`, nothing else of your environment.",
+            do="Has it been built? It is given LOOM_PLUGIN_SOCKET (or LOOM_PLUGIN_HOST and _PORT), "
+            "LOOM_PLUGIN_TOKEN, PATH, HOME, LANG, TZ and the manifest's `env`; nothing else of "
+            "your environment.",
         )
     if not answer.status:
         raise Unmet(
@@ -111,9 +114,11 @@ async def _private(scene: Scene) -> None:
     assert scene.place is not None
     if scene.place.socket:
         try:
-            mode = stat.S_IMODE(os.stat(scene.place.socket).st_mode)  # noqa: PTH116 ASYNC240 - of a socket, at once
+            mode = stat.S_IMODE(os.stat(scene.place.socket).st_mode)  # noqa: PTH116 - of a socket, at once
         except OSError as error:
-            raise Unjudged(f"{scene.place.socket} cannot be looked at ({error.strerror}).") from None
+            raise Unjudged(
+                f"{scene.place.socket} cannot be looked at ({error.strerror})."
+            ) from None
         if mode & 0o077:
             raise Unmet(
                 seen=f"its socket has mode {mode:04o}",
@@ -123,7 +128,9 @@ async def _private(scene: Scene) -> None:
         return
     guest = scene.seat.guest
     if guest is None:
-        raise Unjudged("whether somebody else's process listens on loopback only is not ours to see.")
+        raise Unjudged(
+            "whether somebody else's process listens on loopback only is not ours to see."
+        )
     others = open_to_others(guest.address.port)
     if others:
         raise Unmet(
@@ -140,8 +147,10 @@ async def _no_token(scene: Scene) -> None:
     _token_known(scene)
     let_in = []
     for path in PATHS:
-        method, body = ("POST", {}) if path in _POSTED else ("GET", None)
-        answer = await scene.ask(method, path, body, secrets=())
+        posted = path in _POSTED
+        answer = await scene.ask(
+            "POST" if posted else "GET", path, {} if posted else None, secrets=()
+        )
         if answer.status != UNAUTHORIZED:
             let_in.append(str(answer))
     _refused(let_in)

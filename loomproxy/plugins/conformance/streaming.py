@@ -1,6 +1,7 @@
 """Clauses of streams: their form, their end, that they flow, and that they can be left."""
 
 import asyncio
+import itertools
 import time
 from typing import Final
 
@@ -89,7 +90,9 @@ async def _usage(scene: Scene) -> None:
     shapes.usage(chunks(await scene.stream())[-1].usage, "the last chunk of the stream")
 
 
-@CLAUSES.clause("stream.done", "It ends with `data: [DONE]`, and then it ends.", needs=_STREAMS, of=ALL)
+@CLAUSES.clause(
+    "stream.done", "It ends with `data: [DONE]`, and then it ends.", needs=_STREAMS, of=ALL
+)
 async def _done(scene: Scene) -> None:
     heard = await scene.stream()
     last = heard.events[-1].data
@@ -120,9 +123,7 @@ async def _incremental(scene: Scene) -> None:
     )
 
 
-@CLAUSES.clause(
-    "stream.cancel", "Streams may be left, and leave nothing behind.", needs=_STREAMS
-)
+@CLAUSES.clause("stream.cancel", "Streams may be left, and leave nothing behind.", needs=_STREAMS)
 async def _cancel(scene: Scene) -> None:
     before = scene.seat.sockets() if scene.seat.pid else 0
     question = scene.question(LONG_TALK, stream=True)
@@ -164,9 +165,7 @@ async def _released(scene: Scene, before: int) -> None:
         )
 
 
-@CLAUSES.clause(
-    "concurrency.streams", "Streams run beside one another.", needs=("stream.done",)
-)
+@CLAUSES.clause("concurrency.streams", "Streams run beside one another.", needs=("stream.done",))
 async def concurrent(scene: Scene) -> None:
     """Several at once, all whole, and not one after the other."""
     question = scene.question(stream=True)
@@ -184,8 +183,7 @@ async def concurrent(scene: Scene) -> None:
         )
     every.sort(key=lambda heard: heard.events[0].at)
     gaps = [
-        later.events[0].at >= sooner.events[-1].at
-        for sooner, later in zip(every, every[1:], strict=False)
+        later.events[0].at >= sooner.events[-1].at for sooner, later in itertools.pairwise(every)
     ]
     took_s = min(heard.events[-1].at - heard.events[0].at for heard in every)
     if all(gaps) and took_s > MEASURABLE_S / len(every):

@@ -47,10 +47,8 @@ class Target(msgspec.Struct, frozen=True):
 
 def target(text: str, environ: Mapping[str, str], **given: object) -> Target:
     """The target that `text` names; what else is `given` goes into it as it is."""
-    if text.startswith("unix:") or "://" in text:
-        made = _address(text)
-    else:
-        made = _folder(text, environ)
+    is_address = text.startswith("unix:") or "://" in text
+    made = _address(text) if is_address else _folder(text, environ)
     return msgspec.structs.replace(made, **given)
 
 

@@ -1,4 +1,4 @@
-"""Clauses of the transport: what else a server of HTTP must bear, and what every error looks like."""
+"""Clauses of the transport: what else a server must bear, and what every error looks like."""
 
 import asyncio
 from typing import Final
@@ -76,7 +76,9 @@ async def _large_body(scene: Scene) -> None:
 
 
 @CLAUSES.clause(
-    "http.chunked-request", "A body without Content-Length is read, or refused with 411.", needs=_CHATS
+    "http.chunked-request",
+    "A body without Content-Length is read, or refused with 411.",
+    needs=_CHATS,
 )
 async def _chunked_request(scene: Scene) -> None:
     answer = await scene.ask("POST", "/chat/completions", scene.question(), chunked=True)
@@ -100,9 +102,7 @@ async def _request_id(scene: Scene) -> None:
         )
 
 
-@CLAUSES.clause(
-    "concurrency.calls", "Eight chats at once are all answered.", needs=_CHATS
-)
+@CLAUSES.clause("concurrency.calls", "Eight chats at once are all answered.", needs=_CHATS)
 async def _at_once(scene: Scene) -> None:
     question = scene.question()
     async with asyncio.TaskGroup() as group:

@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
         """Whether it is a success, wholly there."""
         return 200 <= self.status < 300 and not self.trouble  # noqa: PLR2004 - the class of success
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever a plugin says
+    def json(self) -> Any:
         """The body as JSON; None when it is none."""
         try:
             return msgspec.json.decode(self.body)
@@ -104,9 +104,7 @@ class Heard(msgspec.Struct):
         last = self.events[-1].data[:EXCERPT_BYTES_MAX]
         kind = self.answer.fields.get("content-type", "no Content-Type")
         events = f"{len(self.events)} event{'' if len(self.events) == 1 else 's'}"
-        return (
-            f"{self.call}: {self.answer.status} {kind}, {events}, the last {last}{self._trouble}"
-        )
+        return f"{self.call}: {self.answer.status} {kind}, {events}, the last {last}{self._trouble}"
 
     @property
     def _trouble(self) -> str:

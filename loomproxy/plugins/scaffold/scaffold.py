@@ -22,7 +22,7 @@ _CALLED: Final = {"gitignore": ".gitignore"}  # a template of that name would be
 _FIRST_STEPS: Final[dict[str, tuple[str, ...]]] = {
     "python": (),
     "node": (),
-    "go": ("(cd {folder} && go build -o {name})",),
+    "go": ("(cd {folder} && CGO_ENABLED=0 go build -o {name})",),
 }
 
 
@@ -84,4 +84,8 @@ def _called(template: str) -> str:
 
 def _main(texts: dict[str, bytes]) -> str:
     """The file to write on in."""
-    return next(name for name in texts if name.partition(".")[0] in {"main", "plugin", "server"} and not name.endswith(".yaml"))
+    return next(
+        name
+        for name in texts
+        if name.partition(".")[0] in {"main", "plugin", "server"} and not name.endswith(".yaml")
+    )

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 FAULT = os.environ.get("FAULT", "")
 TOKEN = os.environ["LOOM_PLUGIN_TOKEN"]
@@ -35,7 +36,8 @@ METADATA |= {
 }.get(FAULT, {})
 
 config = {}
-busy = 0
+busy = []
+few = threading.Semaphore(8)
 lock = threading.Lock()
 kept = []
 
@@ -154,7 +156,10 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(503, "provider_unavailable")
         if FAULT == "health-bare":
             return {"status": "ok"}
-        return {"healthy": bool(config) and FAULT != "unhealthy", "timestamp": "2026-01-31T12:00:00Z"}
+        return {
+            "healthy": bool(config) and FAULT != "unhealthy",
+            "timestamp": "2026-01-31T12:00:00Z",
+        }
 
     def models(self, _):
         return {"data": MODELS} if FAULT == "models-wrapped" else MODELS
@@ -164,7 +169,9 @@ class Handler(BaseHTTPRequestHandler):
         if "api_key" not in given and FAULT != "no-required":
             raise Refusal(400, "invalid_request", "api_key: it is missing")
         if not isinstance(given.get("size", 1), int) and FAULT != "no-types":
-            raise Refusal(500 if FAULT == "types-500" else 400, "invalid_request", "size: no number")
+            raise Refusal(
+                500 if FAULT == "types-500" else 400, "invalid_request", "size: no number"
+            )
         if FAULT == "no-config" and isinstance(given.get("size"), int):
             raise Refusal(401, "authentication_failed")
         config.update(given)
@@ -198,7 +205,28 @@ class Handler(BaseHTTPRequestHandler):
         return asked
 
     def chat(self, body):
-        global busy
+        asked = self.usable(body)
+        if FAULT == "hang":
+            threading.Event().wait()
+        if FAULT == "flood":
+            self.say(200, b'{"id": "' + b"x" * (9 << 20) + b'"}')
+            return None
+        if asked.get("stream") and FAULT != "no-stream":
+            with lock if FAULT == "streams-serial" else threading.Lock():
+                return self.stream(len(body) > 1000)
+        if FAULT != "few-at-once":
+            return self.completion()
+        with few:
+            try:
+                busy.append(1)
+                time.sleep(SLOW_S)
+                if len(busy) > 4:
+                    raise Refusal(500, "internal_error")
+                return self.completion()
+            finally:
+                busy.pop()
+
+    def usable(self, body):
         if not config and FAULT == "chat-crash":
             self.close_connection = True
             raise ConnectionResetError
@@ -209,30 +237,15 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(400, "invalid_request")
         if FAULT == "text-only" and isinstance(asked["messages"][0]["content"], list):
             raise Refusal(500, "internal_error")
+        self.check_model(asked["model"])
+        return asked
+
+    def check_model(self, model):
         if FAULT == "short-ids" and len(self.headers["X-Request-ID"]) > 64:
             raise Refusal(400, "invalid_request")
-        if asked["model"] != "model-1" and FAULT != "any-model" and config:
+        if model != "model-1" and FAULT != "any-model" and config:
             code = "invalid_request" if FAULT == "model-code" else "model_not_found"
             raise Refusal(404, code)
-        if FAULT == "hang":
-            threading.Event().wait()
-        if FAULT == "flood":
-            self.say(200, b'{"id": "' + b"x" * (9 << 20) + b'"}')
-            return None
-        if asked.get("stream") and FAULT != "no-stream":
-            with lock if FAULT == "streams-serial" else threading.Lock():
-                return self.stream(len(body) > 1000)
-        with lock:
-            busy += 1
-        try:
-            if FAULT == "few-at-once":
-                time.sleep(SLOW_S)
-                if busy > 4:
-                    raise Refusal(500, "internal_error")
-            return self.completion()
-        finally:
-            with lock:
-                busy -= 1
 
     def completion(self):
         message = {"role": "assistant", "content": "Hello."}
@@ -298,15 +311,9 @@ class Handler(BaseHTTPRequestHandler):
             yield json.dumps({**base, "choices": [], "usage": usage})
 
 
-class Unix(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-
-class Tcp(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    allow_reuse_address = True
+SETTING = {"daemon_threads": True, "request_queue_size": 64, "allow_reuse_address": True}
+Unix = type("Unix", (socketserver.ThreadingUnixStreamServer,), SETTING)
+Tcp = type("Tcp", (socketserver.ThreadingTCPServer,), SETTING)
 
 
 def main():
@@ -319,7 +326,7 @@ def main():
         path = os.environ["LOOM_PLUGIN_SOCKET"]
         server = Unix(path, Handler)
         if FAULT == "open-socket":
-            os.chmod(path, 0o666)
+            Path(path).chmod(0o666)
     else:
         host = "0.0.0.0" if FAULT == "all-addresses" else os.environ["LOOM_PLUGIN_HOST"]
         server = Tcp((host, int(os.environ["LOOM_PLUGIN_PORT"])), Handler)
