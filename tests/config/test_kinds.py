@@ -49,6 +49,7 @@ from loomproxy.config.kinds import KINDS
         ("location", "https://{host}{path}{query}", "https://{host}{path}{query}"),
         ("location", "{scheme}://a/", "{scheme}://a/"),
         ("body", "two\nlines", "two\nlines"),
+        ("bearer", "0123456789abcde=", "0123456789abcde="),
     ],
 )
 def test_what_is_taken_and_how_it_is_kept(kind: str, text: str, kept: str) -> None:
@@ -119,6 +120,11 @@ def test_what_is_taken_and_how_it_is_kept(kind: str, text: str, kept: str) -> No
         ("location", "/\r\nX: y", "no URL has"),
         ("location", "/{client_ip}", "unknown placeholder"),
         ("body", "ä" * 40_000, "longer than 65536 bytes"),
+        ("bearer", "0123456789abcde", "shorter than 16"),
+        ("bearer", "", "shorter than 16"),
+        ("bearer", "0123456789 abcdef", "no token has"),
+        ("bearer", "0123456789äbcdef", "no token has"),
+        ("bearer", "a" * 1025, "too long"),
     ],
 )
 def test_what_is_refused_and_why(kind: str, text: str, claim: str) -> None:
