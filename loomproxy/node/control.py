@@ -26,10 +26,10 @@ from loomproxy.core.child import ChildPolicy
 from loomproxy.core.units import Instant
 from loomproxy.log import log
 from loomproxy.node import status
-from loomproxy.node.admin import Admin, as_json
+from loomproxy.node.admin import Admin
 from loomproxy.node.demo import Demo
 from loomproxy.node.group import Group, first_of
-from loomproxy.node.http import HttpServer, Reply
+from loomproxy.node.http import HttpServer, Reply, as_json
 from loomproxy.node.lifecycle import GateError, Gates, Shutdown
 from loomproxy.node.notify import Notifier
 from loomproxy.node.reload import Reloader, Report, Source, refusal
@@ -107,7 +107,13 @@ class Node:
             b"/metrics": self._page_metrics,
             b"/api/v1/health": self._page_ok,
         }
-        self.admin = Admin(public, status=self.status, reload=self.reload, drain=self.drain)
+        self.admin = Admin(
+            public,
+            status=self.status,
+            reload=self.reload,
+            drain=self.drain,
+            token=static.admin.token,
+        )
 
     # What operators ask for.
 
@@ -270,7 +276,8 @@ class Node:
             sock = bind_unix(parsed.path, mode=_ADMIN_MODE, backlog=_ADMIN_BACKLOG, where=where)
         else:
             sock = listen_tcp(parsed, backlog=_ADMIN_BACKLOG, where=where)
-        server = HttpServer(self.admin.answer, self.group.spawn)
+        answer = self.admin.answer if parsed.path else self.admin.answer_anybody
+        server = HttpServer(answer, self.group.spawn)
         self._shutdown.add(
             "admin", partial(self._close_admin, server, parsed.path), timeout_s=STEP_TIMEOUT_S
         )
@@ -279,6 +286,7 @@ class Node:
     async def _close_admin(self, server: HttpServer, path: str) -> None:
         if path:
             remove_unix(path)
+        self.admin.close()
         await server.close()
         self.notifier.close()
 
