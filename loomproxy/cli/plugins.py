@@ -114,7 +114,7 @@ def _command(action: str, text: str) -> None:
 
 _command("start", "Start a plugin; done when it serves.")
 _command("stop", "Let a plugin finish what it has, and end it.")
-_command("restart", "Replace the processes of a plugin, without a gap.")
+_command("restart", "Stop a plugin, then start it; `reload` leaves no gap.")
 _command("reload", "Read a plugin's folder anew, and replace what serves, without a gap.")
 _command("enable", "Want a plugin again, and start it.")
 _command("disable", "Stop a plugin, and keep it from being started until it is enabled.")
@@ -166,7 +166,7 @@ def _line(plugin: Any) -> Sequence[object]:  # JSON
         _tenths(sum(replica["cpu_s"] for _, replica in replicas)) if pids else "-",
         _tenths(plugin["latency_p50_ms"]),
         _tenths(plugin["latency_p99_ms"]),
-        _cut(plain(plugin["last_error"] or ", ".join(plugin["models"]) or "-")),
+        _cut(plain(_first(plugin["last_error"]) or ", ".join(plugin["models"]) or "-")),
     )
 
 
@@ -201,7 +201,12 @@ def _facts(plugin: Any) -> str:  # JSON
         ("clients are told", plugin["reason"]),
     ]
     width = max(len(name) for name, _ in facts)
-    return "\n".join(f"{name.ljust(width)}  {plain(text)}" for name, text in facts if text)
+    below = "\n" + " " * (width + 2)
+    return "\n".join(
+        f"{name.ljust(width)}  {below.join(map(plain, text.splitlines()))}"
+        for name, text in facts
+        if text
+    )
 
 
 def _processes(plugin: Any) -> str:  # JSON
@@ -256,6 +261,12 @@ def plain(text: str) -> str:
     return "".join(
         each if each.isprintable() or each == "\t" else ascii(each)[1:-1] for each in text
     )
+
+
+def _first(text: str) -> str:
+    """The first line, and that there are more."""
+    line, _, more = text.partition("\n")
+    return f"{line} …" if more else line
 
 
 def _cut(text: str) -> str:

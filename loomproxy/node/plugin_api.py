@@ -25,7 +25,8 @@ is submitted to a registry, not here: POST /api/v1/plugins is 405.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -35,7 +36,7 @@ from loomproxy.core.message import RequestHead
 from loomproxy.log import log
 from loomproxy.node.group import first_of
 from loomproxy.node.http import Reply, Spawn, as_json
-from loomproxy.node.plugin_figures import Plugin, described
+from loomproxy.node.plugin_figures import Plugin, chosen, described
 from loomproxy.plugins.status import LogLine, PluginStatus, Report, State
 
 ROOT: Final = b"/api/v1/plugins"
@@ -59,6 +60,9 @@ NAMES_SHOWN_MAX: Final = 20
 _CANNOT_NOW: Final = frozenset((State.DISABLED, State.STOPPED, State.DRAINING))
 """A command that failed and leaves a plugin so was not tried: it does not fit the state."""
 
+_RUNS: Final = frozenset((b"start", b"restart", b"reload"))
+"""Commands after which a plugin runs, or they were for nothing."""
+
 _NOT_A_PLACE: Final = -1.0
 
 
@@ -72,7 +76,7 @@ class Operator(Protocol):
         """Drain and end it."""
 
     async def restart(self, provider_type: str, /) -> Report:
-        """Begin a new generation, whatever has changed."""
+        """End it, then start it."""
 
     async def reload(self, provider_type: str, /) -> Report:
         """Read its folder anew, and begin a new generation."""
@@ -151,7 +155,7 @@ class PluginApi:
                 return as_json(200, {"plugins": [described(one) for one in await self._plugins()]})
             case [name]:
                 _expect(head, b"GET")
-                return await self._one(self._known(name))
+                return await self._one(name)
             case [name, b"logs"]:
                 _expect(head, b"GET", "since", "limit", "wait_s")
                 return await self._logs(self._known(name), _parameters(head))
@@ -164,19 +168,20 @@ class PluginApi:
 
     def _known(self, segment: bytes) -> str:
         """The plugin that a segment of a path names."""
-        name = unquote_to_bytes(segment).decode("utf-8", "replace")
-        known = [status.provider_type for status in self._operator.status()]
-        if name in known:
-            return name
-        others = ", ".join(sorted(known)[:NAMES_SHOWN_MAX]) or "none, there are no plugins"
-        more = ", …" if len(known) > NAMES_SHOWN_MAX else ""
-        raise Bad(404, f"there is no plugin {name[:64]!a}; expected one of: {others}{more}.")
+        name = _name(segment)
+        known = {status.provider_type for status in self._operator.status()}
+        if name not in known:
+            raise _unknown(name, known)
+        return name
 
-    async def _one(self, name: str) -> Reply:
-        for plugin in await self._plugins():
-            if plugin.status.provider_type == name:
+    async def _one(self, segment: bytes) -> Reply:
+        name = _name(segment)
+        plugins = await self._plugins()
+        found = chosen(plugin.status for plugin in plugins)
+        for plugin in plugins:
+            if plugin.status is found.get(name):
                 return as_json(200, described(plugin))
-        raise Bad(404, f"the plugin {name} has just been taken away.")
+        raise _unknown(name, found)
 
     async def _logs(self, name: str, given: Mapping[str, str]) -> Reply:
         since = int(_number(given, "since", 0, 2**53))
@@ -196,11 +201,17 @@ class PluginApi:
             raise Bad(503, f"{WAITING_MAX} questions wait for log lines already. Ask later.")
         self._waiting += 1
         try:
-            await first_of(
-                _done(self._operator.until_logged(name, since, wait_s)), _done(self._closed.wait())
-            )
+            await first_of(self._until_logged(name, since, wait_s), _done(self._closed))
         finally:
             self._waiting -= 1
+
+    async def _until_logged(self, name: str, since: int, wait_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._operator.until_logged(name, since, wait_s)
+                if not self._operator.logs(name, since, 1):
+                    # It will never say a word; who follows it is not to ask in a circle.
+                    await self._closed.wait()
 
     async def _command(self, action: bytes, name: str) -> Reply:
         if self._leaving():
@@ -212,7 +223,7 @@ class PluginApi:
             reports.append(await command)
 
         await asyncio.shield(self._spawn(run(), f"plugin {action.decode()}"))
-        (report,) = reports
+        report = self._judged(action, name, reports[0])
         log(
             "plugin command",
             level="info" if report.ok else "warning",
@@ -223,6 +234,30 @@ class PluginApi:
         )
         failed = 409 if report.state in _CANNOT_NOW else 422
         return as_json(200 if report.ok else failed, msgspec.to_builtins(report))
+
+    def _judged(self, action: bytes, name: str, report: Report) -> Report:
+        """The report, when it says all: what was wanted, and whether it is so."""
+        if action in _RUNS and report.ok and report.state in _CANNOT_NOW:
+            do = "Enable" if report.state is State.DISABLED else "Start"
+            problem = f"{name}: it is {report.state.value}; expected one that runs. {do} it first."
+            return Report(ok=False, state=report.state, problems=(problem,))
+        status = chosen(self._operator.status()).get(name)
+        if not report.ok and status is not None and status.state is State.INVALID:
+            # There may be no more of it than a manifest that cannot be read.
+            return Report(
+                ok=False, state=State.INVALID, problems=tuple(status.last_error.splitlines())
+            )
+        return report
+
+
+def _name(segment: bytes) -> str:
+    return unquote_to_bytes(segment).decode("utf-8", "replace")
+
+
+def _unknown(name: str, known: Collection[str]) -> Bad:
+    others = ", ".join(sorted(known)[:NAMES_SHOWN_MAX]) or "none, there are no plugins"
+    more = ", …" if len(known) > NAMES_SHOWN_MAX else ""
+    return Bad(404, f"there is no plugin {name[:64]!a}; expected one of: {others}{more}.")
 
 
 def _expect(head: RequestHead, method: bytes, *parameters: str) -> None:
@@ -269,5 +304,5 @@ def _number(given: Mapping[str, str], name: str, default: float, most: float) ->
     return number
 
 
-async def _done(wait: Awaitable[object]) -> None:
-    await wait
+async def _done(event: asyncio.Event) -> None:
+    await event.wait()

@@ -13,7 +13,7 @@ from msgspec import structs
 from loomproxy.channel import Stats
 from loomproxy.core.chat.provider import Provider
 from loomproxy.core.tally import Histogram, Tally
-from loomproxy.plugins.status import GenerationStatus, PluginStatus
+from loomproxy.plugins.status import GenerationStatus, PluginStatus, State
 
 _DIGITS: Final = 3  # of a millisecond: the smallest bucket is half of one
 
@@ -38,11 +38,19 @@ class Plugin(msgspec.Struct, frozen=True):
 def plugins(
     statuses: Iterable[PluginStatus], tally: Tally, stats: Iterable[Stats]
 ) -> tuple[Plugin, ...]:
-    """Each plugin with what was counted of it, and with what its replicas have in flight."""
+    """Each plugin with what was counted of it, and with what its replicas have in flight.
+
+    Of several that claim one provider_type, all that was counted is the one's that `chosen` finds.
+    """
     requests, durations = _counted(tally)
     flying = _flying(stats)
     found = []
-    for status in statuses:
+    every = tuple(statuses)
+    counted = chosen(every)
+    for status in every:
+        if status is not counted[status.provider_type]:
+            found.append(Plugin(status, Figures()))
+            continue
         pool = Provider(status.provider_type).pool
         duration = durations.get(pool, Histogram())
         at = flying.get(pool, {})
@@ -82,6 +90,20 @@ def summary(plugin: Plugin) -> dict[str, object]:
         "requests": plugin.figures.requests,
         "in_flight": plugin.figures.in_flight,
     }
+
+
+def chosen(statuses: Iterable[PluginStatus]) -> dict[str, PluginStatus]:
+    """The one of each provider_type: what runs, else what can, before those that are refused."""
+    found: dict[str, PluginStatus] = {}
+    for status in statuses:
+        before = found.get(status.provider_type)
+        if before is None or _standing(status) < _standing(before):
+            found[status.provider_type] = status
+    return found
+
+
+def _standing(status: PluginStatus) -> tuple[bool, bool]:
+    return not status.generations, status.state is State.INVALID
 
 
 def serving(status: PluginStatus) -> GenerationStatus:

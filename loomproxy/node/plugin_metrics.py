@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from loomproxy.node.plugin_figures import Plugin, serving
+from loomproxy.node.plugin_figures import Plugin, chosen, serving
 from loomproxy.plugins.status import PluginStatus, ReplicaStatus, State
 
 _OF_PLUGIN: Final = ("plugin",)
@@ -22,7 +22,9 @@ _STATES: Final = tuple(State)
 def families(plugins: tuple[Plugin, ...]) -> Iterator[Metric]:
     """All metrics of these plugins."""
     if plugins:
-        statuses = [plugin.status for plugin in plugins]
+        # Several folders may claim one provider_type; no sample may be there twice.
+        statuses = list(chosen(plugin.status for plugin in plugins).values())
+        plugins = tuple(plugin for plugin in plugins if plugin.status in statuses)
         yield from _life(statuses)
         yield from _processes(statuses)
         yield _gauge(

@@ -66,7 +66,7 @@ def test_overview_is_a_table() -> None:
     assert ready.split()[:8] == ["acme", "ready", "3", "4000", "2", "0", "24.0", "1.2"]
     assert ready.endswith(" 12.3       -  small, large")
     assert failed.split()[:8] == ["bad", "failed", "-", "-", "0", "0", "-", "-"]
-    assert failed.endswith(r"  it left\n5 times")
+    assert failed.endswith("  it left …")
     assert ready.index("small") == failed.index("it left")
 
 
@@ -93,7 +93,7 @@ def test_details_are_all_there_is() -> None:
             required=True,
             reloads=1,
             reloads_failed=4,
-            last_error="no command",
+            last_error="no command\nno sense",
             reason="it is being repaired",
         )
     )
@@ -105,7 +105,7 @@ def test_details_are_all_there_is() -> None:
         "small, large",
         "0, 0 in flight; p50 - ms, p99 - ms",
         "1, 4 failed",
-        "no command",
+        "last error        no command\n                  no sense\n",
         "clients are told  it is being repaired",
         "unix:/run/acme.0.sock",
         "all well",

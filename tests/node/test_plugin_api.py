@@ -82,11 +82,14 @@ def test_where_there_are_none_that_is_said() -> None:
     asyncio.run(play())
 
 
-def test_plugin_that_goes_away_meanwhile_is_not_found() -> None:
+def test_of_several_with_one_provider_type_the_one_that_runs_is_shown() -> None:
     async def play(house: House, operator: Plugins) -> None:
-        statuses = [operator.status(), ()]
-        operator.status = lambda: statuses.pop(0)  # type: ignore[method-assign] # it changes
-        assert (await house.ask(f"{ROOT}/acme")).status == 404
+        copied = plugin(state=State.INVALID, generations=(), manifest="/copy/plugin.yaml")
+        operator.status = lambda: (copied, plugin())  # type: ignore[method-assign] # two of them
+        listed: Any = value(await house.ask(ROOT))
+        assert [one["state"] for one in listed["plugins"]] == ["invalid", "ready"]
+        one: Any = value(await house.ask(f"{ROOT}/acme"))
+        assert one["state"] == "ready"
 
     run(play)
 
@@ -182,6 +185,34 @@ def test_command_that_failed_says_why(state: State, status: int) -> None:
     run(play)
 
 
+@pytest.mark.parametrize("action", ["start", "restart", "reload"])
+@pytest.mark.parametrize(
+    ("state", "do"), [(State.DISABLED, "Enable it first."), (State.STOPPED, "Start it first.")]
+)
+def test_what_should_run_and_does_not_is_a_problem(action: str, state: State, do: str) -> None:
+    async def play(house: House, operator: Plugins) -> None:
+        operator.answers[action] = Report(ok=True, state=state)
+        reply = await house.ask(f"{ROOT}/acme/{action}", "POST")
+        assert reply.status == 409
+        assert problem(reply).endswith(do)
+
+    run(play)
+
+
+def test_manifest_that_cannot_be_read_is_the_problem_of_every_command() -> None:
+    async def play(house: House, operator: Plugins) -> None:
+        unknown = Report(ok=False, state=State.STOPPED, problems=("there is no plugin",))
+        operator.answers["reload"] = unknown
+        reply = await house.ask(f"{ROOT}/acme/reload", "POST")
+        assert reply.status == 422
+        assert problem(reply) == "plugin.yaml: it is not a mapping."
+
+    invalid = plugin(
+        state=State.INVALID, generations=(), last_error="plugin.yaml: it is not a mapping."
+    )
+    run(play, invalid)
+
+
 def test_command_is_told_in_the_log(said: Callable[[], str]) -> None:
     async def play(house: House, operator: Plugins) -> None:
         operator.answers["reload"] = Report(ok=False, state=State.READY, problems=("no",))
@@ -259,6 +290,22 @@ def test_logs_wait_for_a_line() -> None:
 def test_logs_wait_no_longer_than_asked_for() -> None:
     async def play(house: House, _: Plugins) -> None:
         assert await lines(house, "?since=7&wait_s=0.01") == ([], 7)
+
+    run(play)
+
+
+def test_plugin_that_will_never_speak_is_not_asked_in_a_circle() -> None:
+    async def play(house: House, operator: Plugins) -> None:
+        async def at_once(_name: str, _since: int, _timeout_s: float) -> None:
+            operator.awaited.set()
+
+        operator.until_logged = at_once  # type: ignore[method-assign] # there is no such plugin
+        asking = asyncio.get_running_loop().create_task(lines(house, "?wait_s=25"))
+        await operator.awaited.wait()
+        await asyncio.sleep(0)
+        assert not asking.done()
+        house.admin.close()
+        assert await asking == ([], 0)
 
     run(play)
 

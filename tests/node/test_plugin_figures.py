@@ -2,7 +2,7 @@
 
 from loomproxy.channel import EndpointStatus, PoolStatus, Stats
 from loomproxy.core.tally import Series, Tally
-from loomproxy.node.plugin_figures import described, plugins, serving, summary
+from loomproxy.node.plugin_figures import chosen, described, plugins, serving, summary
 from loomproxy.plugins.status import GenerationStatus, State
 from tests.node.fakes import plugin, replica
 
@@ -73,3 +73,15 @@ def test_plugin_that_never_ran_has_generation_nought() -> None:
     assert (generation.number, generation.version) == (0, "1.2.0")
     assert generation.state is State.INVALID
     assert generation.replicas == ()
+
+
+def test_of_several_with_one_provider_type_the_one_that_runs_is_meant() -> None:
+    running = plugin(manifest="/z/plugin.yaml")
+    stopped = plugin(state=State.STOPPED, generations=(), manifest="/b/plugin.yaml")
+    copied = plugin(state=State.INVALID, generations=(), manifest="/a/plugin.yaml")
+    assert chosen((copied, running, stopped)) == {"acme": running}
+    assert chosen((copied, stopped)) == {"acme": stopped}
+    assert chosen((copied,)) == {"acme": copied}
+    counted = plugins((copied, running), tally(acme=[0.02] * 4), (stats("plugin:acme", 1),))
+    assert [one.figures.requests for one in counted] == [0, 4]
+    assert [one.figures.in_flight for one in counted] == [0, 1]

@@ -79,3 +79,10 @@ def test_in_flight_is_what_workers_see() -> None:
     endpoint = EndpointStatus(replica().address, 1, True, True, 0.0, 4, 0)
     seen = Stats(1, 1, (PoolStatus("plugin:acme", 0, (endpoint,)),))
     assert found(page(plugin(), stats=(seen, seen)), "in_flight") == {("acme",): 8}
+
+
+def test_plugin_that_is_there_twice_has_each_sample_once() -> None:
+    copied = plugin(state=State.INVALID, generations=(), manifest="/a/plugin.yaml")
+    text = page(copied, plugin())
+    assert found(text, "ready") == {("acme",): 1}
+    assert found(text, "in_flight") == {("acme",): 0}
