@@ -97,6 +97,18 @@ class Operator(Protocol):
         """Return once there is such a line, or after `timeout_s`."""
 
 
+Command = Callable[[Operator, str], Coroutine[Any, Any, Report]]
+
+_COMMANDS: Final[dict[bytes, Command]] = {
+    b"start": lambda operator, name: operator.start(name),
+    b"stop": lambda operator, name: operator.stop(name),
+    b"restart": lambda operator, name: operator.restart(name),
+    b"reload": lambda operator, name: operator.reload(name),
+    b"enable": lambda operator, name: operator.enable(name),
+    b"disable": lambda operator, name: operator.disable(name),
+}
+
+
 class Bad(Exception):
     """What was asked cannot be answered: the reply that says so."""
 
@@ -109,13 +121,14 @@ class Bad(Exception):
 class PluginApi:
     """Answers everything at and below `ROOT`, for whoever was found to be an operator.
 
-    `plugins` gives all of them with their figures. Commands are run by `spawn`, so that a client
+    `operator` gives who keeps the plugins, or None while there are none; `plugins` gives all of
+    them with their figures. Commands are run by `spawn`, so that a client
     which loses patience does not leave one half done. `leaving` says whether the node is.
     """
 
     def __init__(
         self,
-        operator: Operator,
+        operator: Callable[[], Operator | None],
         plugins: Callable[[], Awaitable[tuple[Plugin, ...]]],
         spawn: Spawn,
         *,
@@ -127,14 +140,6 @@ class PluginApi:
         self._leaving = leaving
         self._closed = asyncio.Event()
         self._waiting = 0
-        self._commands: dict[bytes, Callable[[str], Coroutine[Any, Any, Report]]] = {
-            b"start": operator.start,
-            b"stop": operator.stop,
-            b"restart": operator.restart,
-            b"reload": operator.reload,
-            b"enable": operator.enable,
-            b"disable": operator.disable,
-        }
 
     async def answer(self, head: RequestHead, body: bytes) -> Reply:
         """Answer one request."""
@@ -158,21 +163,23 @@ class PluginApi:
                 return await self._one(name)
             case [name, b"logs"]:
                 _expect(head, b"GET", "since", "limit", "wait_s")
-                return await self._logs(self._known(name), _parameters(head))
-            case [name, action] if action in self._commands:
+                return await self._logs(*self._known(name), _parameters(head))
+            case [name, action] if action in _COMMANDS:
                 _expect(head, b"POST")
                 _expect_nothing(body)
-                return await self._command(action, self._known(name))
-        actions = ", ".join(sorted(action.decode() for action in self._commands))
+                return await self._command(action, *self._known(name))
+        actions = ", ".join(sorted(action.decode() for action in _COMMANDS))
         raise Bad(404, f"there is no such page; expected /TYPE, /TYPE/logs or one of {actions}.")
 
-    def _known(self, segment: bytes) -> str:
-        """The plugin that a segment of a path names."""
+    def _known(self, segment: bytes) -> tuple[Operator, str]:
+        """The plugin that a segment of a path names, and who keeps it."""
         name = _name(segment)
-        known = {status.provider_type for status in self._operator.status()}
-        if name not in known:
+        operator = self._operator()
+        statuses = operator.status() if operator is not None else ()
+        known = {status.provider_type for status in statuses}
+        if operator is None or name not in known:
             raise _unknown(name, known)
-        return name
+        return operator, name
 
     async def _one(self, segment: bytes) -> Reply:
         name = _name(segment)
@@ -183,47 +190,49 @@ class PluginApi:
                 return as_json(200, described(plugin))
         raise _unknown(name, found)
 
-    async def _logs(self, name: str, given: Mapping[str, str]) -> Reply:
+    async def _logs(self, operator: Operator, name: str, given: Mapping[str, str]) -> Reply:
         since = int(_number(given, "since", 0, 2**53))
         limit = int(_number(given, "limit", LINES_DEFAULT, LINES_MAX))
         wait_s = _number(given, "wait_s", 0, WAIT_S_MAX)
-        lines = self._operator.logs(name, since, LINES_MAX)
+        lines = operator.logs(name, since, LINES_MAX)
         if not lines and wait_s:
-            await self._wait(name, since, wait_s)
-            lines = self._operator.logs(name, since, LINES_MAX)
+            await self._wait(self._until_logged(operator, name, since, wait_s))
+            lines = operator.logs(name, since, LINES_MAX)
         last = lines[-1].number if lines else since
         newest = lines[-limit:] if limit else ()
         return as_json(200, {"lines": msgspec.to_builtins(newest), "last": last})
 
-    async def _wait(self, name: str, since: int, wait_s: float) -> None:
+    async def _wait(self, logged: Coroutine[Any, Any, None]) -> None:
         """Wait for a line, or until the time is over, or we close."""
         if self._waiting >= WAITING_MAX:
+            logged.close()
             raise Bad(503, f"{WAITING_MAX} questions wait for log lines already. Ask later.")
         self._waiting += 1
         try:
-            await first_of(self._until_logged(name, since, wait_s), _done(self._closed))
+            await first_of(logged, _done(self._closed))
         finally:
             self._waiting -= 1
 
-    async def _until_logged(self, name: str, since: int, wait_s: float) -> None:
+    async def _until_logged(self, operator: Operator, name: str, since: int, wait_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                await self._operator.until_logged(name, since, wait_s)
-                if not self._operator.logs(name, since, 1):
+                await operator.until_logged(name, since, wait_s)
+                if not operator.logs(name, since, 1):
                     # It will never say a word; who follows it is not to ask in a circle.
                     await self._closed.wait()
 
-    async def _command(self, action: bytes, name: str) -> Reply:
+    async def _command(self, action: bytes, operator: Operator, name: str) -> Reply:
         if self._leaving():
             raise Bad(409, "the node is draining; expected one that serves. Ask another instance.")
         reports: list[Report] = []
-        command = self._commands[action](name)
+        command = _COMMANDS[action](operator, name)
 
         async def run() -> None:
             reports.append(await command)
 
         await asyncio.shield(self._spawn(run(), f"plugin {action.decode()}"))
-        report = self._judged(action, name, reports[0])
+        status = chosen(operator.status()).get(name)
+        report = _judged(action, reports[0], status)
         log(
             "plugin command",
             level="info" if report.ok else "warning",
@@ -235,19 +244,18 @@ class PluginApi:
         failed = 409 if report.state in _CANNOT_NOW else 422
         return as_json(200 if report.ok else failed, msgspec.to_builtins(report))
 
-    def _judged(self, action: bytes, name: str, report: Report) -> Report:
-        """The report, when it says all: what was wanted, and whether it is so."""
-        if action in _RUNS and report.ok and report.state in _CANNOT_NOW:
-            do = "Enable" if report.state is State.DISABLED else "Start"
-            problem = f"{name}: it is {report.state.value}; expected one that runs. {do} it first."
-            return Report(ok=False, state=report.state, problems=(problem,))
-        status = chosen(self._operator.status()).get(name)
-        if not report.ok and status is not None and status.state is State.INVALID:
-            # There may be no more of it than a manifest that cannot be read.
-            return Report(
-                ok=False, state=State.INVALID, problems=tuple(status.last_error.splitlines())
-            )
-        return report
+
+def _judged(action: bytes, report: Report, status: PluginStatus | None) -> Report:
+    """The report, when it says all: what was wanted, and whether it is so."""
+    if action in _RUNS and report.ok and report.state in _CANNOT_NOW:
+        do = "Enable" if report.state is State.DISABLED else "Start"
+        problem = f"it is {report.state.value}; expected a plugin that runs. {do} it first."
+        return Report(ok=False, state=report.state, problems=(problem,))
+    if not report.ok and status is not None and status.state is State.INVALID:
+        # There may be no more of it than a manifest that cannot be read.
+        problems = tuple(status.last_error.splitlines())
+        return Report(ok=False, state=State.INVALID, problems=problems)
+    return report
 
 
 def _name(segment: bytes) -> str:

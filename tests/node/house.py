@@ -21,14 +21,16 @@ TOKEN = "0123456789abcdef"
 class House:
     """An `Admin`, what was done through it, and ways to ask it."""
 
-    def __init__(self, operator: Plugins, *, token: str | None = None) -> None:
+    def __init__(self, operator: Plugins | None, *, token: str | None = None) -> None:
         self.operator = operator
         self.tally = Tally()
         self.stats: Iterable[Stats] = ()
         self.leaving = False
         self.drained = 0
         self.group = Group()
-        self.api = PluginApi(operator, self.plugins, self.group.spawn, leaving=lambda: self.leaving)
+        self.api = PluginApi(
+            lambda: self.operator, self.plugins, self.group.spawn, leaving=lambda: self.leaving
+        )
         self.admin = Admin(
             {b"/health": self._page, b"/metrics": self._page},
             status=self._status,
@@ -39,7 +41,8 @@ class House:
         )
 
     async def plugins(self) -> tuple[Plugin, ...]:
-        return plugins(self.operator.status(), self.tally, self.stats)
+        statuses = self.operator.status() if self.operator is not None else ()
+        return plugins(statuses, self.tally, self.stats)
 
     async def ask(
         self, target: str, method: str = "GET", fields: str = "", body: str = ""

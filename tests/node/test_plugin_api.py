@@ -75,9 +75,12 @@ def test_so_many_plugins_are_not_all_named() -> None:
 
 def test_where_there_are_none_that_is_said() -> None:
     async def play() -> None:
-        house = House(Plugins())
-        assert value(await house.ask(ROOT)) == {"plugins": []}
-        assert "there are no plugins" in problem(await house.ask(f"{ROOT}/acme"))
+        for house in (House(Plugins()), House(None)):
+            assert value(await house.ask(ROOT)) == {"plugins": []}
+            for target, method in (("acme", "GET"), ("acme/logs", "GET"), ("acme/stop", "POST")):
+                reply = await house.ask(f"{ROOT}/{target}", method)
+                assert reply.status == 404
+                assert "there are no plugins" in problem(reply)
 
     asyncio.run(play())
 
