@@ -159,7 +159,7 @@ def _line(plugin: Any) -> Sequence[object]:  # JSON
         plain(plugin["provider_type"]),
         plugin["state"],
         plugin["generations"][0]["number"] if plugin["generations"] else "-",
-        ", ".join(pids[:_SHOWN_PIDS]) + more or "-",
+        int(pids[0]) if len(pids) == 1 else ", ".join(pids[:_SHOWN_PIDS]) + more or "-",
         plugin["restarts"],
         plugin["in_flight"],
         _mib(sum(replica["rss_bytes"] for _, replica in replicas)),
@@ -185,16 +185,13 @@ def details(plugin: Any, lines: Sequence[Any]) -> str:  # JSON
 def _facts(plugin: Any) -> str:  # JSON
     required = ", required" if plugin["required"] else ""
     failed = f"{plugin['reloads_failed']} failed"
-    times = (
-        f"p50 {_tenths(plugin['latency_p50_ms'])} ms, p99 {_tenths(plugin['latency_p99_ms'])} ms"
-    )
     facts = [
-        ("plugin", f"{plugin['provider_type']} ({plugin['name']}) {plugin['version']}"),
+        ("plugin", f"{plugin['provider_type']} ({plugin['name']}) {plugin['version']}".rstrip()),
         ("state", plugin["state"] + required),
         ("kind", plugin["kind"]),
         ("manifest", plugin["manifest"]),
         ("models", ", ".join(plugin["models"])),
-        ("requests", f"{plugin['requests']}, {plugin['in_flight']} in flight; {times}"),
+        ("requests", f"{plugin['requests']}, {plugin['in_flight']} in flight{_times(plugin)}"),
         ("restarts", str(plugin["restarts"])),
         ("reloads", f"{plugin['reloads']}, {failed}"),
         ("last error", plugin["last_error"]),
@@ -207,6 +204,11 @@ def _facts(plugin: Any) -> str:  # JSON
         for name, text in facts
         if text
     )
+
+
+def _times(plugin: Any) -> str:  # JSON
+    p50, p99 = plugin["latency_p50_ms"], plugin["latency_p99_ms"]
+    return "" if p50 is None else f"; p50 {_tenths(p50)} ms, p99 {_tenths(p99)} ms"
 
 
 def _processes(plugin: Any) -> str:  # JSON

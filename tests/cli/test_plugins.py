@@ -103,7 +103,7 @@ def test_details_are_all_there_is() -> None:
         "ready, required",
         "/plugins/acme/plugin.yaml",
         "small, large",
-        "0, 0 in flight; p50 - ms, p99 - ms",
+        "0, 0 in flight\n",
         "1, 4 failed",
         "last error        no command\n                  no sense\n",
         "clients are told  it is being repaired",
@@ -114,6 +114,11 @@ def test_details_are_all_there_is() -> None:
         "  2.0 stderr | hello",
     ):
         assert words in text
+
+
+def test_details_tell_how_long_requests_took() -> None:
+    (entry,) = entries(plugin(), requests=7, latency_p50_ms=12.34, latency_p99_ms=250.0)
+    assert "7, 0 in flight; p50 12.3 ms, p99 250.0 ms" in details(entry, [])
 
 
 def test_details_of_what_never_ran_are_few() -> None:
