@@ -19,13 +19,14 @@ from loomproxy.config import address
 from loomproxy.core.hygiene import OURS_ALONE
 
 TEXT_CHARS_MAX: Final = 1024
-BEARER_CHARS_MIN: Final = 16
-"""Of a token that lets somebody in: 16 random hex digits are 64 bits, beyond guessing online."""
-
+PROSE_CHARS_MAX: Final = 4096
 REGEX_CHARS_MAX: Final = 512
 PATH_CHARS_MAX: Final = 2048
 VALUE_CHARS_MAX: Final = 8192
 BODY_CHARS_MAX: Final = 64 << 10
+
+BEARER_CHARS_MIN: Final = 16
+"""Of a token that lets somebody in: 16 random hex digits are 64 bits, beyond guessing online."""
 
 UNIX_PEERS: Final = "unix"
 """Among networks: whoever connects to a Unix socket."""
@@ -63,6 +64,23 @@ def _text(text: str) -> str:
     if not text.isprintable():
         raise ValueError("holds a control character")
     return text
+
+
+def _prose(text: str) -> str:
+    if len(text) > PROSE_CHARS_MAX:
+        raise ValueError(f"is longer than {PROSE_CHARS_MAX} characters")
+    return one_line(text)
+
+
+def _remark(text: str) -> str:
+    line = one_line(text[: PROSE_CHARS_MAX + 1])
+    return line if len(line) <= PROSE_CHARS_MAX else line[: PROSE_CHARS_MAX - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Text on one line, with nothing that a terminal or a log would stumble over."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _name(text: str) -> str:
@@ -139,6 +157,14 @@ def _added_prefix(text: str) -> str:
 
 
 def _regex(text: str) -> str:
+    return _compiling(text, text.encode())
+
+
+def _text_regex(text: str) -> str:
+    return _compiling(text, text)
+
+
+def _compiling(text: str, pattern: str | bytes) -> str:
     if not text:
         raise ValueError("is empty")
     if len(text) > REGEX_CHARS_MAX:
@@ -146,7 +172,7 @@ def _regex(text: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # What Python will read differently one day.
-            re.compile(text.encode())
+            re.compile(pattern)
     except (re.error, OverflowError, RecursionError, Warning) as error:
         raise ValueError(f"does not compile ({error})") from None
     return text
@@ -328,6 +354,8 @@ _AUTHORITY_KIND: Final = Kind("host or host:port", "Write it as in a Host field.
 
 KINDS: Final[dict[str, Kind]] = {
     "text": Kind("a line of text", "Make it shorter, on one line.", _text),
+    "prose": Kind("text of some lines", "Make it shorter.", _prose),
+    "remark": Kind("text", "Write text.", _remark),
     "name": _NAME_KIND,
     "optional_name": _optional(_NAME_KIND),
     "token": _TOKEN_KIND,
@@ -352,6 +380,7 @@ KINDS: Final[dict[str, Kind]] = {
     "optional_path": _optional(_PATH_KIND),
     "added_prefix": Kind("a path such as /api, or nothing", _ENCODE, _or_empty(_added_prefix)),
     "regex": _REGEX_KIND,
+    "text_regex": Kind(_REGEX_KIND.expected, _REGEX_KIND.do, _text_regex),
     "optional_regex": _optional(_REGEX_KIND),
     "replacement": Kind(
         "a path, which may hold \\1 and \\g<name>", "Percent-encode what is not.", _replacement
