@@ -61,7 +61,7 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[], click.Command]]]] = {
     "reload": ("Publish the configuration anew in a running instance.", _reload),
     "drain": ("Have a running instance finish what it does and leave.", _drain),
     "status": ("Show workers, pools, endpoints and plugins of a running instance.", _status),
-    "plugins": ("Show and run the provider plugins of a running instance.", _plugins),
+    "plugins": ("Show and run provider plugins; test one, or begin a new one.", _plugins),
     "version": ("Say which version this is.", _version),
 }
 

@@ -25,6 +25,7 @@ FOLLOW_WAIT_S: Final = 25
 LINES_MAX: Final = 1000
 """Log lines that one question brings; an instance keeps fewer."""
 
+_LOCAL: Final = ("test", "new")
 _SHOWN_LINES: Final = 10  # of the log, in `show`
 _SHOWN_PIDS: Final = 3
 _CELL_CHARS_MAX: Final = 80
@@ -39,9 +40,25 @@ _DONE: Final = {
 }
 
 
-@click.group()
+class _Plugins(click.Group):
+    """Has two commands for whoever writes a plugin, who needs no instance: imported to be run."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Those that ask an instance, then those that do not."""
+        return [*self.commands, *_LOCAL]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name; or None."""
+        if cmd_name not in _LOCAL:
+            return super().get_command(ctx, cmd_name)
+        from loomproxy.cli import plugins_local  # noqa: PLC0415 - see above
+
+        return plugins_local.test if cmd_name == "test" else plugins_local.new
+
+
+@click.group(cls=_Plugins)
 def plugins() -> None:
-    """Show and run the provider plugins of a running instance."""
+    """Show and run the provider plugins of a running instance; test one, or begin a new one."""
 
 
 @plugins.command(name="list")
@@ -114,10 +131,10 @@ def _command(action: str, text: str) -> None:
 
 _command("start", "Start a plugin; done when it serves.")
 _command("stop", "Let a plugin finish what it has, and end it.")
-_command("restart", "Stop a plugin, then start it; `reload` leaves no gap.")
-_command("reload", "Read a plugin's folder anew, and replace what serves, without a gap.")
+_command("restart", "Stop a plugin, then start it.")
+_command("reload", "Replace what serves by what the folder holds now.")
 _command("enable", "Want a plugin again, and start it.")
-_command("disable", "Stop a plugin, and keep it from being started until it is enabled.")
+_command("disable", "Stop a plugin until it is enabled.")
 
 
 def _target(plugin: str | None = None, rest: str = "") -> str:

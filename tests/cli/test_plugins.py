@@ -241,6 +241,15 @@ def test_unknown_plugin_is_told_the_known_ones(house: Served, command: str) -> N
         assert "names no plugin" in loom(house, command, path).stderr
 
 
+def test_commands_for_authors_are_among_the_others() -> None:
+    listed = CliRunner().invoke(cli, ["plugins", "--help"]).output.partition("Commands:")[2]
+    names = [line.split()[0] for line in listed.splitlines() if line.startswith("  ")]
+    asking = ["list", "show", "logs", "start", "stop", "restart", "reload", "enable", "disable"]
+    assert [name for name in names if name in {*asking, "test", "new"}] == [*asking, "test", "new"]
+    for name in ("test", "new"):
+        assert CliRunner().invoke(cli, ["plugins", name, "--help"]).exit_code == 0
+
+
 # ---- Being let in. -----------------------------------------------------------------------------
 
 
