@@ -182,7 +182,11 @@ class HttpConnection(asyncio.Protocol):
 
     async def _respond(self, head: RequestHead, body: bytes) -> None:
         """Answer one request, then read the next."""
-        reply = await self._answer(head, body)
+        try:
+            reply = await self._answer(head, body)
+        except BaseException:
+            self._close()  # A bug of ours, or the end of the node: nobody is to wait for ever.
+            raise
         keep = head.keep_alive and not self._leaving
         if reply.stream is not None:
             keep = keep and head.minor_version > 0
