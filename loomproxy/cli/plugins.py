@@ -3,6 +3,7 @@
 What plugins say of themselves is not ours: it reaches a terminal without its control characters.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,10 +104,11 @@ def logs(at: Instance, plugin: str, lines: int, *, follow: bool) -> None:
     """Show what a plugin wrote to stdout and stderr."""
     answer = _answered(at.ask("GET", _target(plugin, f"logs?limit={lines}")))
     _say(answer["lines"])
-    while follow:
-        more = f"logs?since={answer['last']}&limit={LINES_MAX}&wait_s={FOLLOW_WAIT_S}"
-        answer = _answered(at.ask("GET", _target(plugin, more)))
-        _say(answer["lines"])
+    with contextlib.suppress(KeyboardInterrupt):  # As people end it.
+        while follow:
+            more = f"logs?since={answer['last']}&limit={LINES_MAX}&wait_s={FOLLOW_WAIT_S}"
+            answer = _answered(at.ask("GET", _target(plugin, more)))
+            _say(answer["lines"])
 
 
 def _command(action: str, text: str) -> None:

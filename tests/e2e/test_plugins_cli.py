@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -140,6 +141,7 @@ def test_logs_follow(place: Place) -> None:
     following = subprocess.Popen(
         (*place.loom.command, "plugins", "logs", "acme", "-f", "-n", "0"),
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={"RUNTIME_DIRECTORY": str(place.loom.directory), "PYTHONUNBUFFERED": "1"},
         cwd=ACME.parents[2],
         text=True,
@@ -148,13 +150,13 @@ def test_logs_follow(place: Place) -> None:
         assert following.stdout is not None
         place.done("reload", "acme")
         while "initialized" not in following.stdout.readline():
-            pass
+            assert following.poll() is None
         assert place.api(f"/acme/logs?since={last}&wait_s=5")["last"] > last
+        following.send_signal(signal.SIGINT)
+        assert following.communicate(timeout=10.0) == ("", "")
+        assert following.returncode == 0
     finally:
         following.kill()
-        following.wait()
-        assert following.stdout is not None
-        following.stdout.close()
 
 
 def test_reload_replaces_the_process_and_a_broken_one_does_not(place: Place) -> None:
