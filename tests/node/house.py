@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from loomproxy.channel import Stats
 from loomproxy.core.http1.wire import Limits, RequestWire
@@ -81,7 +82,7 @@ def request(
     return head, part.data
 
 
-def value(reply: Reply) -> object:
+def value(reply: Reply) -> Any:
     assert reply.content_type == b"application/json"
     assert reply.body.endswith(b"\n")
     return json.loads(reply.body)

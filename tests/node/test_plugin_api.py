@@ -24,7 +24,7 @@ def run(play: Callable[[House, Plugins], Awaitable[None]], *plugins: Any) -> Non
 
 
 def problem(reply: Any) -> str:
-    (text,) = value(reply)["problems"]  # type: ignore[index] # JSON
+    (text,) = value(reply)["problems"]
     return str(text)
 
 

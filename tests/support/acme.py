@@ -96,7 +96,6 @@ def completion(asked: Any) -> Any:
 class Server(socketserver.ThreadingUnixStreamServer):
     """All connections."""
 
-    daemon_threads = True
     request_queue_size = 64
 
 
