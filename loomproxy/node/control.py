@@ -29,6 +29,7 @@ from loomproxy.node import status
 from loomproxy.node.admin import Admin
 from loomproxy.node.demo import Demo
 from loomproxy.node.group import Group, first_of
+from loomproxy.node.guests import END_TIMEOUT_S, Ground, Guests
 from loomproxy.node.http import HttpServer, Reply, as_json
 from loomproxy.node.lifecycle import GateError, Gates, Shutdown
 from loomproxy.node.notify import Notifier
@@ -94,9 +95,12 @@ class Node:
         self.supervisor = Supervisor(
             self.config, self._setting(), slots=_slots(self.config), service=self._serve_page
         )
+        ground = Ground(self.config, launch.file, launch.environment, launch.dice)
+        self.guests = Guests(ground, self.supervisor, self.group)
         self.reloader = Reloader(
             launch.source,
             self.supervisor,
+            self.guests,
             began=self.notifier.reloading,
             ended=lambda: self.notifier.ready(self._status_line()),
         )
@@ -216,10 +220,13 @@ class Node:
             self._shutdown.add("demo upstream", demo.stop, timeout_s=STEP_TIMEOUT_S)
             demo.start()
             self.gates.add("demo upstream", demo.check, timeout_s=timeout_s)
+        self._shutdown.add("plugins", self.guests.end, timeout_s=END_TIMEOUT_S)
+        await self.guests.begin(self.config.plugins)
         drain_s = static.node.drain.deadline_s + KILL_MARGIN_S + STEP_TIMEOUT_S
         self._shutdown.add("workers", self._drain_workers, timeout_s=drain_s)
         self.supervisor.start(self.sockets)
         self.gates.add("workers", self.supervisor.until_ready, timeout_s=timeout_s)
+        self.gates.add("plugins", self.guests.until_required, timeout_s=timeout_s)
         grace_s = static.node.drain.grace_s
         self._shutdown.add("readiness", self._grace, timeout_s=grace_s + STEP_TIMEOUT_S)
         if await self._pass_gates(timeout_s):
@@ -239,6 +246,7 @@ class Node:
         drain = self.config.static.node.drain
         log("draining", grace_s=drain.grace_s, deadline_s=drain.deadline_s)
         timeout_s = drain.grace_s + drain.deadline_s + KILL_MARGIN_S + 2 * STEP_TIMEOUT_S
+        timeout_s += END_TIMEOUT_S
         if await self._shutdown.run(timeout_s):
             self._exit = 1
         log("left", status=self._exit)
@@ -333,7 +341,9 @@ class Node:
 
     async def _page_health(self) -> Reply:
         available = status.available(await self.supervisor.stats())
-        house = structs.replace(self._house(), dependencies={"pools": health.pools(available)})
+        house = self._house()
+        dependencies = {**house.dependencies, "pools": health.pools(available)}
+        house = structs.replace(house, dependencies=dependencies)
         return _page(health.detail(house, Instant(self._loop.time()), _now_text()))
 
     async def _page_ok(self) -> Reply:
@@ -359,6 +369,7 @@ class Node:
             version=loomproxy.__version__,
             instance_id=self.instance_id,
             waiting_for=self.gates.waiting_for,
+            dependencies=self.guests.dependencies(),
             metrics={
                 "connections": sum(pong.connections for pong in pongs),
                 "in_flight": sum(pong.in_flight for pong in pongs),

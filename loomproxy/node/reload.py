@@ -3,6 +3,9 @@
 Nothing is half changed. A configuration that cannot be read or compiled, one that would change what
 a running node cannot change, or one that a worker refuses, leaves everything as it was; every
 reason is reported at once.
+
+What plugins are configured with is checked before, and handed to them after, workers took their
+part: each plugin that it concerns then starts a new generation, or keeps the old one and says why.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ from loomproxy.config.model import Config, Static
 from loomproxy.config.problem import Problem, Problems
 from loomproxy.config.shape import Group, Leaf, Maybe, Shape
 from loomproxy.log import log
+from loomproxy.node.guests import Guests
 from loomproxy.node.supervisor import Supervisor
 
 Source = Callable[[], Config | Problems]
@@ -45,12 +49,14 @@ class Reloader:
         self,
         source: Source,
         supervisor: Supervisor,
+        guests: Guests,
         *,
         began: Callable[[], None],
         ended: Callable[[], None],
     ) -> None:
         self._source = source
         self._supervisor = supervisor
+        self._guests = guests
         self._began = began
         self._ended = ended
         self._lock = asyncio.Lock()
@@ -84,7 +90,12 @@ class Reloader:
         problems = static_changes(self._supervisor.static, config.static)
         if problems:
             return tuple(str(problem) for problem in problems)
-        return await self._supervisor.publish(config.dynamic)
+        refused = self._guests.problems(config.plugins)
+        if not refused:
+            refused = await self._supervisor.publish(config.dynamic)
+        if not refused:
+            await self._guests.configure(config.plugins)
+        return refused
 
 
 def static_changes(before: Static, after: Static) -> list[Problem]:

@@ -125,6 +125,11 @@ class Supervisor:
         )
 
     @property
+    def serving(self) -> set[int]:
+        """The slots whose worker serves, be it an older revision."""
+        return {slot.number for slot in self.slots if slot.state is State.READY}
+
+    @property
     def restarts(self) -> int:
         """How many workers were started beyond the first of each slot."""
         return sum(max(0, slot.starts - 1) for slot in self.slots)
