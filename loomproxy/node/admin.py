@@ -47,8 +47,8 @@ class Admin:
         status: Callable[[], Awaitable[object]],
         reload: Callable[[], Awaitable[Report]],
         drain: Callable[[], None],
-        plugins: PluginApi | None = None,
-        token: str | None = None,
+        plugins: PluginApi,
+        token: str | None,
     ) -> None:
         self._public = public
         self._status = status
@@ -84,7 +84,7 @@ class Admin:
         """Answer a request of an operator, as those over the private Unix socket are."""
         if head.method == b"POST" and field(head.block, b"origin") is not None:
             return _text(403, "Commands are not taken from web pages.")
-        if self._plugins is not None and _is_of_plugins(head.path):
+        if _is_of_plugins(head.path):
             return await self._plugins.answer(head, body)
         found = self._pages.get(head.path)
         if found is None:
@@ -99,8 +99,7 @@ class Admin:
 
     def close(self) -> None:
         """The listeners are about to close: let nobody wait any longer."""
-        if self._plugins is not None:
-            self._plugins.close()
+        self._plugins.close()
 
     async def _answer_status(self) -> Reply:
         return as_json(200, await self._status())

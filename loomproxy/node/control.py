@@ -33,6 +33,8 @@ from loomproxy.node.guests import END_TIMEOUT_S, Ground, Guests
 from loomproxy.node.http import HttpServer, Reply, as_json
 from loomproxy.node.lifecycle import GateError, Gates, Shutdown
 from loomproxy.node.notify import Notifier
+from loomproxy.node.plugin_api import PluginApi
+from loomproxy.node.plugin_figures import Plugins, summary
 from loomproxy.node.reload import Reloader, Report, Source, refusal
 from loomproxy.node.runtime import (
     RuntimeDirectoryError,
@@ -111,11 +113,18 @@ class Node:
             b"/metrics": self._page_metrics,
             b"/api/v1/health": self._page_ok,
         }
+        self._plugins = Plugins(self.supervisor, lambda: self.guests.manager)
         self.admin = Admin(
             public,
             status=self.status,
             reload=self.reload,
             drain=self.drain,
+            plugins=PluginApi(
+                lambda: self.guests.manager,
+                self._plugins.now,
+                self.group.spawn,
+                leaving=self._leave.is_set,
+            ),
             token=static.admin.token,
         )
 
@@ -185,6 +194,7 @@ class Node:
             "listeners": status.listeners(self.sockets),
             "workers": status.workers(self.supervisor.slots),
             "pools": status.pools(stats),
+            "plugins": [summary(one) for one in self._plugins.beside(stats)],
         }
 
     # How it lives.
@@ -355,7 +365,8 @@ class Node:
 
         stats = await self.supervisor.stats()
         ready = health.is_ready(self._house())
-        return metrics.page(self.supervisor, self.reloader, stats, ready=ready)
+        plugins = self._plugins.beside(stats)
+        return metrics.page(self.supervisor, self.reloader, stats, plugins, ready=ready)
 
     def _house(self) -> health.House:
         supervisor = self.supervisor

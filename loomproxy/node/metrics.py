@@ -13,9 +13,9 @@ def page(
     supervisor: Supervisor,
     reloader: Reloader,
     stats: dict[int, Stats],
+    plugins: tuple[Plugin, ...],
     *,
     ready: bool,
-    plugins: tuple[Plugin, ...] = (),
 ) -> Reply:
     """The metrics page of now. `stats` are the workers' views of their pools, by slot."""
     reading = Reading(

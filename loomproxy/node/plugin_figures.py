@@ -4,8 +4,8 @@ A plugin's exchanges are counted as those of any pool, under `plugin:TYPE`; noth
 twice for it. Latency is of whole exchanges since the node began: for a stream, to its end.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import structs
@@ -13,6 +13,7 @@ from msgspec import structs
 from loomproxy.channel import Stats
 from loomproxy.core.chat.provider import Provider
 from loomproxy.core.tally import Histogram, Tally
+from loomproxy.node.supervisor import Supervisor
 from loomproxy.plugins.status import GenerationStatus, PluginStatus, State
 
 _DIGITS: Final = 3  # of a millisecond: the smallest bucket is half of one
@@ -33,6 +34,31 @@ class Plugin(msgspec.Struct, frozen=True):
 
     status: PluginStatus
     figures: Figures
+
+
+class Keeper(Protocol):
+    """Who knows the plugins."""
+
+    def status(self) -> tuple[PluginStatus, ...]:
+        """All of them, as they are now."""
+
+
+class Plugins:
+    """All plugins of a node; `keeper` gives who knows them, or None while there are none."""
+
+    def __init__(self, supervisor: Supervisor, keeper: Callable[[], Keeper | None]) -> None:
+        self._supervisor = supervisor
+        self._keeper = keeper
+
+    async def now(self) -> tuple[Plugin, ...]:
+        """All of them, with what workers say when they are asked."""
+        return self.beside(await self._supervisor.stats())
+
+    def beside(self, stats: Mapping[int, Stats]) -> tuple[Plugin, ...]:
+        """All of them, with what workers have just said."""
+        keeper = self._keeper()
+        statuses = keeper.status() if keeper is not None else ()
+        return plugins(statuses, self._supervisor.total(), stats.values())
 
 
 def plugins(
