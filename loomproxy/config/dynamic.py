@@ -122,6 +122,14 @@ class Limits(Base, frozen=True):
     body_bytes_max: Annotated[
         int, size("The request body; then 413. Bodies are streamed, not stored.", low=0)
     ] = 100 << 20
+    chat_body_bytes_max: Annotated[
+        int,
+        size(
+            "The request body of a chat; then 413. It is kept until it is whole, for the model in "
+            "it tells who answers.",
+            high=128 << 20,
+        ),
+    ] = 32 << 20
     replay_bytes_max: Annotated[
         int,
         size(

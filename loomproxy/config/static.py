@@ -132,6 +132,10 @@ class Listener(Base, frozen=True):
         bool, group("Answer /health, /health/live and /health/ready here, before any route.")
     ] = False
     metrics: Annotated[bool, group("Answer /metrics here, before any route.")] = False
+    chat: Annotated[
+        bool,
+        group("Answer chat completions and the list of models here, before any route."),
+    ] = False
     head_timeout_s: Annotated[
         float,
         duration(

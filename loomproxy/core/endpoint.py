@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from loomproxy.core.fault import Fault, Side
+from loomproxy.core.fault import PROVIDER_ERROR, Fault, Side
 from loomproxy.core.units import Instant
 
 HTTP_PORT: Final = 80
@@ -123,8 +123,8 @@ class Endpoint:
             if self.failures and self.ejected_until <= now:
                 self.failures = 0
             return
-        if fault.side is not Side.UPSTREAM:
-            return
+        if fault.side is not Side.UPSTREAM or fault is PROVIDER_ERROR:
+            return  # Who says in order that it cannot answer is well.
         self.failed += 1
         if self.ejected_until > now:
             return

@@ -22,7 +22,8 @@ Balancing among the wanted, by weight:
 A reload makes a new pool from the old one. Endpoints with the same address are carried over, and
 so are the queue and the retry budget: an exchange keeps the pool it was born with, yet slots are
 counted on the endpoint, and a slot that either pool gets back goes to the first waiter of both
-that can use it.
+that can use it. Where the new pool *follows*, those that wait go along to its endpoints: the old
+ones are about to stop.
 """
 
 import enum
@@ -69,6 +70,7 @@ class PoolSpec(msgspec.Struct, frozen=True):
     probe: ProbeSpec | None = None
     retry_budget_ratio: float = 0.2  # of recent requests
     retries_min_per_s: float = 3.0  # always allowed
+    follows: bool = False  # who waits goes to the endpoints of the next revision
 
 
 class Ticket:
@@ -112,6 +114,9 @@ class Pool:
         self.budget: RetryBudget = RetryBudget() if previous is None else previous.budget
         self.budget.ratio = spec.retry_budget_ratio
         self.budget.min_per_s = spec.retries_min_per_s
+        if spec.follows:
+            for ticket in self.queue:
+                ticket.pool = self
 
     def choose(self, now: Instant, tried: Collection[Endpoint] = ()) -> Endpoint | None:
         """Take a slot for an attempt, elsewhere than at `tried` if that is possible.
@@ -179,6 +184,7 @@ class Pool:
         """
         assert ticket.freed is not None, "a ticket that nobody woke"
         ticket.freed = None
+        ticket.pool = self
         self.queue[ticket] = None
         self.queue.move_to_end(ticket, last=False)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from loomproxy.core import fault as faults
 from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
-from loomproxy.core.fault import FAULTS, Fault, Side
+from loomproxy.core.fault import FAULTS, PROVIDER_ERROR, Fault, Side
 from loomproxy.core.units import Instant
 
 POLICY = EjectionPolicy(failures=3, time_s=5.0, time_max_s=60.0)
@@ -83,7 +83,17 @@ def test_faults_of_others_teach_nothing() -> None:
     assert one.failed == 0
 
 
-@pytest.mark.parametrize("fault", [each for each in FAULTS.values() if each.side is Side.UPSTREAM])
+OF_UPSTREAMS = [each for each in FAULTS.values() if each.side is Side.UPSTREAM]
+
+
+def test_an_endpoint_that_says_in_order_that_it_cannot_is_well() -> None:
+    one = endpoint(EjectionPolicy(failures=1))
+    one.observe(PROVIDER_ERROR, NOW)
+    assert one.available(NOW)
+    assert not one.failed
+
+
+@pytest.mark.parametrize("fault", [each for each in OF_UPSTREAMS if each is not PROVIDER_ERROR])
 def test_each_upstream_fault_counts(fault: Fault) -> None:
     one = endpoint(EjectionPolicy(failures=1))
     one.observe(fault, NOW)
