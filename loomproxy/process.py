@@ -48,6 +48,9 @@ _KEPT_NAMES: Final = frozenset(
     ("HOME", "LANG", "LANGUAGE", "LOGNAME", "MALLOC_ARENA_MAX", "PATH", "TMPDIR", "TZ", "USER")
 )
 _KEPT_PREFIXES: Final = ("LC_", "LD_", "PYTHON", "COVERAGE_", "LOOMPROXY_")
+_WITHHELD: Final = frozenset(
+    ("LOOMPROXY_ADMIN_TOKEN",)
+)  # shown by the command line, asked for by us
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
@@ -307,7 +310,7 @@ def clean_environment(ours: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in ours.items()
-        if name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES)
+        if name in _KEPT_NAMES or (name.startswith(_KEPT_PREFIXES) and name not in _WITHHELD)
     }
     kept["PYTHONPATH"] = os.pathsep.join(_import_path())
     return kept

@@ -286,6 +286,7 @@ def test_child_is_told_neither_our_secrets_nor_what_systemd_told_us() -> None:
         "PATH": "/bin",
         "LC_ALL": "C",
         "DB_PASSWORD": "secret",
+        "LOOMPROXY_ADMIN_TOKEN": "secret",
         "NOTIFY_SOCKET": "/run/x",
         "WATCHDOG_USEC": "1",
     }

@@ -25,6 +25,9 @@ PATH_CHARS_MAX: Final = 2048
 VALUE_CHARS_MAX: Final = 8192
 BODY_CHARS_MAX: Final = 64 << 10
 
+BEARER_CHARS_MIN: Final = 16
+"""Of a token that lets somebody in: 16 random hex digits are 64 bits, beyond guessing online."""
+
 UNIX_PEERS: Final = "unix"
 """Among networks: whoever connects to a Unix socket."""
 HEADER_PLACEHOLDERS: Final = ("client_ip", "request_id", "host", "scheme", "path", "route")
@@ -51,6 +54,7 @@ _SEMVER: Final = re.compile(  # semver.org, item 2, 9 and 10
     r"(?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){2}(?:-[0-9A-Za-z.-]{1,64})?(?:\+[0-9A-Za-z.-]{1,64})?"
 )
 _PROVIDER_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_BEARER: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 §2.1
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -267,6 +271,14 @@ def _model(text: str) -> str:
     return _text(text)
 
 
+def _bearer(text: str) -> str:
+    if len(text) < BEARER_CHARS_MIN:
+        raise ValueError(f"is shorter than {BEARER_CHARS_MIN} characters")
+    if len(text) > TEXT_CHARS_MAX or not _BEARER.fullmatch(text):
+        raise ValueError("holds characters that no token has, or is too long")
+    return text
+
+
 def _argument(text: str) -> str:
     if "\0" in text or len(text) > VALUE_CHARS_MAX:
         raise ValueError(f"holds a NUL, or more than {VALUE_CHARS_MAX} characters")
@@ -416,6 +428,12 @@ KINDS: Final[dict[str, Kind]] = {
         _provider_type,
     ),
     "model": Kind("the id of a model", "Write it as the provider does.", _model),
+    "bearer": Kind(
+        f"a token of {BEARER_CHARS_MIN} to {TEXT_CHARS_MAX} characters (RFC 6750 §2.1)",
+        "Make one with `openssl rand -hex 32`.",
+        _bearer,
+        private=True,
+    ),
     "argument": Kind("text without NUL", "Take it out.", _argument, private=True),
     "variable": Kind("the name of a variable", "Use letters, digits and _.", _variable),
     "optional_base_url": Kind(
