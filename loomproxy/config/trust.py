@@ -159,11 +159,10 @@ def reason_of(error: Exception) -> str:
     """Why TLS, or what it stands on, failed: in words, without lines of OpenSSL's source."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
-    if isinstance(error, ssl.SSLError) and error.reason:
-        reason = error.reason.replace("_", " ").lower()
+    named = getattr(error, "reason", None)  # Only what OpenSSL raised has one.
+    if isinstance(error, ssl.SSLError) and named:
+        reason = named.replace("_", " ").lower()
         return f"{reason}: it does not speak TLS" if reason in _OTHER_TONGUE else reason
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
     return str(error) or type(error).__name__
 
 

@@ -64,10 +64,10 @@ class Secure:
         known = self._made.get(spec)
         if known is None:
             if spec in self._failed:  # A file is not read again for each connection.
-                raise ssl.SSLError(self._failed[spec])
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failed[spec])
             try:
                 known = self._made[spec] = self._fresh(spec)
             except UntrustworthyError as error:
                 self._failed[spec] = f"tls.{error.problem}"
-                raise ssl.SSLError(self._failed[spec]) from None
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failed[spec]) from None
         return known[1]

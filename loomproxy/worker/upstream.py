@@ -35,6 +35,12 @@ one that goes on for ever is its client. The configured limit is of requests.
 LAST_BYTES_MAX: Final = 256 << 10
 """How much is read from a connection that broke: as much as the event loop reads at a time."""
 
+TLS_BYTES_MAX: Final = 16 << 10
+"""How much TLS may hold before it counts as full: a record. With 0, uvloop's always would; and the
+last words of its handshake, which leave after `connection_made`, must not. What the TCP below it
+holds does not count, so that one write more is taken than by a connection without TLS.
+"""
+
 
 class Upstream(asyncio.Protocol):
     """One connection to an endpoint."""
@@ -75,8 +81,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there. What the kernel does not take at once means: full."""
         self.transport = cast("asyncio.Transport", transport)
-        # The TLS of uvloop is full with so much or more: with nothing it would always be.
-        self.transport.set_write_buffer_limits(high=1 if self._tls else 0)
+        self.transport.set_write_buffer_limits(high=TLS_BYTES_MAX if self._tls else 0, low=0)
 
     def data_received(self, data: bytes) -> None:
         """Tell the holder."""

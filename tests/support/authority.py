@@ -38,6 +38,13 @@ class Authority:
         self._self_signed(name, f"subjectAltName={names}")
         return self._together(name)
 
+    def locked(self, name: str, path: Path) -> Path:
+        """The key of `name` again, at `path`, with a passphrase."""
+        _openssl(
+            "pkey", "-in", self._path(name, "key"), "-aes128", "-passout", "pass:x", "-out", path
+        )
+        return path
+
     def server(self, certificate: Path, *, ask: bool = False) -> ssl.SSLContext:
         """What a server with `certificate` uses; `ask`: clients need one of this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
