@@ -143,7 +143,9 @@ class Limits(Base, frozen=True):
 class Endpoint(Base, frozen=True):
     """One address of a pool."""
 
-    address: Annotated[str, text("`http://host:port` or `unix:/path`.", "endpoint_address")]
+    address: Annotated[
+        str, text("`http://host:port`, `https://host:port` or `unix:/path`.", "endpoint_address")
+    ]
     weight: Annotated[
         int,
         count(
@@ -213,6 +215,51 @@ class RetryBudget(Base, frozen=True):
     ] = 3.0
 
 
+class Tls(Base, frozen=True):
+    """How endpoints at `https://` prove who they are, and the proxy to them.
+
+    TLS 1.2 or later. The files are read when the configuration is published.
+    """
+
+    verify: Annotated[
+        bool,
+        group(
+            "Refuse an endpoint without a certificate that is trusted and has its name. `false`: "
+            "whoever answers is believed."
+        ),
+    ] = True
+    ca_file: Annotated[
+        str,
+        text(
+            "Certificates of those who are trusted, PEM. Empty: whom the system trusts.",
+            "optional_file_path",
+        ),
+    ] = ""
+    server_name: Annotated[
+        str,
+        text(
+            "The name that is asked for (SNI) and has to be in the certificate. Empty: the host of "
+            "the endpoint's address.",
+            "optional_host",
+        ),
+    ] = ""
+    client_certificate: Annotated[
+        str,
+        text(
+            "What the proxy shows to endpoints that ask: its certificate, PEM, with those between "
+            "it and their CA. Empty: nothing.",
+            "optional_file_path",
+        ),
+    ] = ""
+    client_key: Annotated[
+        str,
+        text(
+            "The key to it, PEM, without a passphrase. Empty: it stands in `client_certificate`.",
+            "optional_file_path",
+        ),
+    ] = ""
+
+
 class Pool(Base, frozen=True):
     """Endpoints that serve one purpose."""
 
@@ -233,6 +280,7 @@ class Pool(Base, frozen=True):
         int,
         count("Exchanges per worker that may wait for a place; then 503.", low=0, high=1_000_000),
     ] = 1024
+    tls: Annotated[Tls, group("For endpoints at `https://`: whom to trust.")] = Tls()
     keepalive: Annotated[Keepalive, group("Idle connections held for reuse.")] = Keepalive()
     ejection: Annotated[Ejection, group("When failures take an endpoint out.")] = Ejection()
     probe: Annotated[

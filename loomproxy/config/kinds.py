@@ -218,6 +218,11 @@ def _authority(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    address.check_host(text)
+    return text.lower()
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
@@ -396,6 +401,11 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "authority": _AUTHORITY_KIND,
     "optional_authority": _optional(_AUTHORITY_KIND),
+    "optional_host": Kind(
+        "a host name or an address, or nothing",
+        "Leave the port and brackets away.",
+        _or_empty(_host),
+    ),
     "trusted_peer": Kind(
         f"an address, a network or {UNIX_PEERS}",
         f"Write 10.0.0.0/8, 192.0.2.7 or fd00::/8; {UNIX_PEERS} for peers on Unix sockets.",
@@ -405,7 +415,7 @@ KINDS: Final[dict[str, Kind]] = {
     "admin_address": Kind("auto, or an address to listen on", _BIND, _admin_address),
     "tcp_address": Kind("an address and a port", "Write 127.0.0.1:9000.", _tcp_address),
     "endpoint_address": Kind(
-        "http://host:port or unix:/path",
+        "http://host:port, https://host or unix:/path",
         "Write http://127.0.0.1:9000; to change paths, set the route's `rewrite:`.",
         _endpoint_address,
     ),
@@ -437,7 +447,7 @@ KINDS: Final[dict[str, Kind]] = {
     "argument": Kind("text without NUL", "Take it out.", _argument, private=True),
     "variable": Kind("the name of a variable", "Use letters, digits and _.", _variable),
     "optional_base_url": Kind(
-        "http://host:port/base or unix:/path, or nothing",
+        "http://host:port/base, https://host/base or unix:/path, or nothing",
         "Write http://127.0.0.1:11434/v1.",
         _or_empty(_base_url),
     ),

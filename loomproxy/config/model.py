@@ -34,6 +34,7 @@ from loomproxy.config.dynamic import (
     Route,
     RouteTimeouts,
     Timeouts,
+    Tls,
 )
 from loomproxy.config.plugins import Plugins
 from loomproxy.config.static import AccessLog, Admin, Drain, Listener, Node, Static
@@ -65,6 +66,7 @@ __all__ = [
     "RouteTimeouts",
     "Static",
     "Timeouts",
+    "Tls",
 ]
 
 

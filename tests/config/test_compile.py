@@ -10,7 +10,7 @@ import pytest
 from loomproxy.config.compile import ConfigError, compile_snapshot
 from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Dynamic, Static
-from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec, TlsSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.message import Framing, RequestHead
@@ -82,6 +82,12 @@ def test_every_key_of_a_pool_arrives() -> None:
         "balance": "least_in_flight",
         "in_flight_max": 1,
         "queue_max": 2,
+        "tls": {
+            "ca_file": "/ca.pem",
+            "server_name": "A.Example",
+            "client_certificate": "/me.pem",
+            "client_key": "/me.key",
+        },
         "keepalive": {"idle_max": 3, "idle_timeout": 4.5, "requests_max": 5},
         "ejection": {"failures": 6, "time": 7, "time_max": 8},
         "probe": {
@@ -107,7 +113,15 @@ def test_every_key_of_a_pool_arrives() -> None:
         probe=ProbeSpec(b"/up", 9.0, 1.0, 10, 11, 204, 205, b"probe.example"),
         retry_budget_ratio=0.1,
         retries_min_per_s=12.0,
+        tls=TlsSpec(
+            ca_file="/ca.pem",
+            server_name="a.example",
+            client_certificate="/me.pem",
+            client_key="/me.key",
+        ),
     )
+    anybody = {**pool, "tls": {"verify": False}}
+    assert snapshot(pools={"app": anybody}).pools["app"].tls == TlsSpec(verify=False)
 
 
 def test_every_key_of_a_route_arrives() -> None:
