@@ -96,12 +96,13 @@ class Remote:
 
     def status(self, _usages: Mapping[int, Usage]) -> ReplicaStatus:
         """What operators are told."""
+        starting = self._state is State.STARTING and self._waits_for
         return ReplicaStatus(
             number=self.number,
             state=self.state,
             address=str(self._at.address),
             starts=self.starts,
-            message=self.message,
+            message=f"waits for {self._waits_for}" if starting else self.message,
             last_exit=self.trouble,
         )
 

@@ -154,6 +154,7 @@ class Replica:
         guest = self._life.guest if self._child.running else None
         address = str(guest.address) if guest is not None else ""
         usage = usages.get(self.pid, Usage())
+        starting = self._child.state is child.State.STARTING
         return ReplicaStatus(
             number=self.number,
             state=self.state,
@@ -162,7 +163,7 @@ class Replica:
             starts=self.starts,
             rss_bytes=usage.rss_bytes,
             cpu_s=usage.cpu_s,
-            message=self.message,
+            message=f"waits for {self._life.waits_for}" if starting else self.message,
             last_exit=self.last_exit,
         )
 

@@ -1,6 +1,5 @@
 """Plugins as people see them who edit their files, and as those who kill things: a whole proxy."""
 
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ class Place:
 
 def _cwd(pid: int) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/cwd")
+        return str(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
         return ""
 

@@ -18,7 +18,7 @@ from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import PluginStatus, State
 from tests.plugins.garden import Garden
 
-DEADLINE_S = 20.0
+DEADLINE_S = 10.0
 
 
 class Estate(Garden):
