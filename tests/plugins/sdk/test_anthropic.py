@@ -71,68 +71,80 @@ def plugin(upstream: Provider, **config: Any) -> Any:
     return served(made, {"api_key": "sk-ant-secret", "endpoint": upstream.url, **config})
 
 
-def test_roles_contents_and_results_of_tools_find_their_places() -> None:
-    pixel = "data:image/png;base64,iVBORw0KGgo="
-    call = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
-    idle = {"id": "t2", "type": "function", "function": {"name": "g", "arguments": ""}}
+def turn(role: str, content: Any = "x", **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+PIXEL = {
+    "type": "image_url",
+    "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"},
+}
+CALL = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+IDLE_CALL = {"id": "t2", "type": "function", "function": {"name": "g", "arguments": ""}}
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+def test_roles_are_turns_and_the_system_stands_apart() -> None:
     body = asked(
         [
-            {"role": "system", "content": "Be brief."},
-            {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": "See", "cache_control": {"type": "ephemeral"}},
-                    {"type": "image_url", "image_url": {"url": pixel, "detail": "low"}},
-                    {"type": "image_url", "image_url": "https://x.example/a.png"},
-                    {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBE"}},
-                ],
-            },
-            {"role": "assistant", "content": "", "tool_calls": [call, idle]},
-            {"role": "tool", "tool_call_id": "t1", "content": "7"},
-            {"role": "tool", "tool_call_id": "t2", "content": [{"type": "text", "text": "8"}]},
-            {"role": "user", "content": "And?"},
-            {"role": "user", "content": "Well?"},
+            turn("system", "Be brief."),
+            turn("user", "One."),
+            turn("developer", [text("Be kind.")]),
+            turn("user", "Two."),
+            turn("assistant", "Three."),
         ]
     )
-    text = {"type": "text", "text": "Be brief."}
-    assert body["system"] == [text, {"type": "text", "text": "Be kind."}]
+    assert body["system"] == [text("Be brief."), text("Be kind.")]
     assert body["messages"] == [
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "See", "cache_control": {"type": "ephemeral"}},
-                {
-                    "type": "image",
-                    "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
-                },
-                {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}},
-                {
-                    "type": "document",
-                    "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"},
-                },
-            ],
-        },
-        {
-            "role": "assistant",
-            "content": [
+        turn("user", [text("One."), text("Two.")]),
+        turn("assistant", [text("Three.")]),
+    ]
+
+
+def test_images_and_documents_are_sources() -> None:
+    cached = {**text("See"), "cache_control": {"type": "ephemeral"}}
+    link = {"type": "image_url", "image_url": "https://x.example/a.png"}
+    file = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBE"}}
+    (user,) = asked([turn("user", [cached, PIXEL, link, file])])["messages"]
+    png = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}
+    assert user["content"] == [
+        cached,
+        {"type": "image", "source": png},
+        {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}},
+        {"type": "document", "source": pdf},
+    ]
+
+
+def test_calls_of_tools_are_blocks_and_their_results_one_turn() -> None:
+    body = asked(
+        [
+            turn("user"),
+            turn("assistant", "", tool_calls=[CALL, IDLE_CALL]),
+            turn("tool", "7", tool_call_id="t1"),
+            turn("tool", [text("8")], tool_call_id="t2"),
+            turn("user", "And?"),
+        ]
+    )
+    assert body["messages"][1:] == [
+        turn(
+            "assistant",
+            [
                 {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
                 {"type": "tool_use", "id": "t2", "name": "g", "input": {}},
             ],
-        },
-        {
-            "role": "user",
-            "content": [
+        ),
+        turn(
+            "user",
+            [
                 {"type": "tool_result", "tool_use_id": "t1", "content": "7"},
-                {
-                    "type": "tool_result",
-                    "tool_use_id": "t2",
-                    "content": [{"type": "text", "text": "8"}],
-                },
-                {"type": "text", "text": "And?"},
-                {"type": "text", "text": "Well?"},
+                {"type": "tool_result", "tool_use_id": "t2", "content": [text("8")]},
+                text("And?"),
             ],
-        },
+        ),
     ]
 
 
@@ -182,10 +194,6 @@ def test_tools_and_their_choice(more: dict[str, Any], expected: Any) -> None:
         own,
     ]
     assert body.get("tool_choice") == expected
-
-
-def turn(role: str, content: Any = "x", **more: Any) -> dict[str, Any]:
-    return {"role": role, "content": content, **more}
 
 
 @pytest.mark.parametrize(
