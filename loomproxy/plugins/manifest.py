@@ -29,6 +29,7 @@ from loomproxy.config.problem import Problem, Problems
 from loomproxy.config.shape import Key, keys_of
 from loomproxy.config.text import Tree, UnreadableError, tree_of
 from loomproxy.config.walk import PROBLEMS_MAX, Walk, joined, shown
+from loomproxy.plugins import schema
 from loomproxy.plugins.contract import Metadata, ModelInfo
 from loomproxy.plugins.wire import MODELS_MAX, check_metadata, check_models
 
@@ -239,6 +240,7 @@ def _is_within(path: str, outer: str) -> bool:
 def _check(manifest: Manifest, tree: Tree, told: list[Problem]) -> list[Problem]:
     """What is wrong between keys; `tree` says which were written, `told` what was wrong in them."""
     problems = check_metadata(manifest.metadata, "metadata")
+    problems += schema.check(manifest.metadata.config_schema, "metadata.config_schema")
     if not {problem.path for problem in told} & {"type", "command", "endpoint"}:
         problems += _check_type(manifest)
         problems += _check_meaning(manifest, tree)
