@@ -42,6 +42,7 @@ The rest is read and counted only. A log line for each request is what guests sa
 are well, and two hundred of 4 KiB are still less than a megabyte for whoever keeps them.
 """
 
+_SECOND_S: Final = 1.0
 _READ_BYTES: Final = 65536
 _KEPT_NAMES: Final = frozenset(
     ("HOME", "LANG", "LANGUAGE", "LOGNAME", "MALLOC_ARENA_MAX", "PATH", "TMPDIR", "TZ", "USER")
@@ -140,7 +141,7 @@ class _Stream:
         if not self._lines_per_s_max:
             return sys.maxsize
         if self._second is None:
-            self._second = self._loop.call_later(1.0, self._next_second)
+            self._second = self._loop.call_later(_SECOND_S, self._next_second)
         return self._lines_per_s_max - self._told
 
     def _next_second(self) -> None:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX: Final = 4
 """At once to one plugin: a probe, an operator's question, and a cleanup do not wait in a row."""
 
+ANSWER_BYTES_MAX: Final = 4 << 20
+"""Of one body, whatever it is; a long list of models is the longest. `wire` has bounds of each."""
+
 _IDLE_CONNECTION_S: Final = 4.0
 # Below node.js's 5 s, after which it closes an idle connection while we may be writing.
 
@@ -187,8 +190,8 @@ class Caller:
                 async with _within(timeouts.idle_s, "the body went on no further"):
                     piece = await anext(pieces, b"")
                 data += piece
-                if len(data) > wire.ANSWER_BYTES_MAX:
-                    raise _TooLargeError(f"a body of more than {wire.ANSWER_BYTES_MAX} bytes")
+                if len(data) > ANSWER_BYTES_MAX:
+                    raise _TooLargeError(f"a body of more than {ANSWER_BYTES_MAX} bytes")
         finally:
             await response.aclose()
         return response.status_code, response.headers.get("location", ""), bytes(data)

@@ -38,7 +38,7 @@ from loomproxy.plugins.contract import (
 from loomproxy.plugins.manifest import Limits, Manifest
 from loomproxy.plugins.reaper import Reaper
 from loomproxy.plugins.usage import Usage, usages
-from loomproxy.process import Exit, Process, bare_argv, spawn_guest
+from loomproxy.process import Exit, Process, bare_argv, clean_environment, spawn_guest
 
 VERSION_VARIABLE: Final = "LOOM_PLUGIN_API_VERSION"
 NAME_VARIABLE: Final = "LOOM_PLUGIN_NAME"
@@ -47,6 +47,9 @@ NAME_VARIABLE: Final = "LOOM_PLUGIN_NAME"
 SOCKET_NAME: Final = "plugin.sock"
 SOCKET_PATH_BYTES_MAX: Final = 107
 """A Unix socket's path is no longer (unix(7): 108 bytes with the zero at the end)."""
+
+_LOOK_MIN_S: Final = 0.02
+_LOOK_MAX_S: Final = 1.0
 
 LOOPBACK: Final = "127.0.0.1"
 PATH_DEFAULT: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -101,6 +104,7 @@ class Guest:
         self._said = said
         self._reaper = reaper
         self._process: Process | None = None
+        self._look: asyncio.TimerHandle | None = None  # for its socket
 
     @property
     def pid(self) -> int:
@@ -115,7 +119,8 @@ class Guest:
     def start(self) -> None:
         """Start it. Unrunnable, or another OSError, when it cannot be; then nothing is left of it.
 
-        That a program could not be run is seen later, as an exit status (`unrunnable`).
+        That a program could not be run is seen later, as an exit status (`unrunnable`). To be
+        called in the node's main thread: to the kernel the parent is the thread that started it.
         """
         assert self._process is None, "a Guest lives once"
         user = _user(self._setting.manifest.user)
@@ -129,6 +134,8 @@ class Guest:
             raise
         if self._reaper is not None:
             self._reaper.watch(self._process.pid)
+        if self.address.path:
+            self._look_for_socket(_LOOK_MIN_S)
 
     def terminate(self) -> None:
         """Ask it, and all in its group, to leave (SIGTERM)."""
@@ -172,28 +179,15 @@ class Guest:
             os.chown(place, user.uid, user.gid)
 
     def _spawn(self, user: _User | None) -> Process:
-        setting = self._setting
-        order = {
-            "parent_pid": os.getpid(),
-            "argv": [os.fsencode(word) for word in _argv(setting)],
-            "env": {
-                os.fsencode(name): os.fsencode(value)
-                for name, value in environment(setting, self.address, self.token).items()
-            }
-            | ({b"HOME": os.fsencode(user.home)} if user is not None else {}),
-            "limits": _rlimits(setting.manifest.limits),
-            "user": user
-            and {"user": user.name, "uid": user.uid, "gid": user.gid, "groups": user.groups},
-        }
         fd = os.memfd_create("launch")
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
-                marshal.dump(order, file)
+                marshal.dump(self._order(user), file)
             os.lseek(fd, 0, os.SEEK_SET)
             return spawn_guest(
                 bare_argv(_LAUNCHER, str(fd)),
-                cwd=setting.directory,
-                env={},
+                cwd=self._setting.directory,
+                env=clean_environment(self._setting.environment),  # the launcher's own
                 pass_fds=(fd,),
                 left=self._left,
                 said=self._said,
@@ -201,7 +195,44 @@ class Guest:
         finally:
             os.close(fd)
 
+    def _order(self, user: _User | None) -> dict[str, object]:
+        """What the launcher is to do."""
+        setting = self._setting
+        env = environment(setting, self.address, self.token)
+        order: dict[str, object] = {
+            "parent_pid": os.getpid(),
+            "argv": [os.fsencode(word) for word in _argv(setting)],
+            "limits": _limits(setting.manifest.limits),
+            "limits_last": _limits_last(setting.manifest.limits),
+            "user": None,
+        }
+        if user is not None:
+            env["HOME"] = setting.manifest.env.get("HOME", user.home)
+            order["user"] = {
+                "user": user.name,
+                "uid": user.uid,
+                "gid": user.gid,
+                "groups": user.groups,
+            }
+        order["env"] = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        return order
+
+    def _look_for_socket(self, pause_s: float) -> None:
+        """Close its socket to others once it is there, where the guest made it with a wider mode.
+
+        Nothing tells when that is, so it is looked for, soon at first and then less often. Until
+        then, and whatever the guest does later, the directory is closed to others.
+        """
+        try:
+            _close_to_others(self.address.path)
+        except OSError:
+            loop = asyncio.get_running_loop()
+            after_s = min(_LOOK_MAX_S, pause_s * 2)
+            self._look = loop.call_later(pause_s, self._look_for_socket, after_s)
+
     def _left(self, end: Exit) -> None:
+        if self._look is not None:
+            self._look.cancel()
         if self._reaper is not None:
             self._reaper.forget(self.pid)
         _remove(self._setting.place)
@@ -217,9 +248,10 @@ def environment(setting: GuestSetting, address: Address, token: str) -> dict[str
     """All that a guest finds in its environment.
 
     PATH, HOME, LANG and TZ are the node's; where it has none: `PATH_DEFAULT`, the home of its user,
-    `LANG_DEFAULT`, and no TZ, which means the machine's time. PYTHONPATH is the one extra: it is
-    where `loomproxy.plugins.sdk` is found, after what the manifest says of it. Then what the
-    manifest adds or changes; last, and never changed by it, what the contract says.
+    `LANG_DEFAULT`, and no TZ, which means the machine's time. (With `user`, HOME is that user's.)
+    PYTHONPATH is the one extra: it is where `loomproxy.plugins.sdk` is found, after what the
+    manifest says of it. Then what the manifest adds or changes; last, and never changed by it, what
+    the contract says.
     """
     ours = setting.environment
     env = {
@@ -251,15 +283,21 @@ def _argv(setting: GuestSetting) -> list[str]:
     return [command, *setting.manifest.args]
 
 
-def _rlimits(limits: Limits) -> dict[str, int]:
-    """By their names in `resource`; memory last, for the launcher itself has to live with it."""
+def _limits(limits: Limits) -> dict[str, int]:
+    """What is limited from the beginning, by the names in `resource`."""
     return {
         "RLIMIT_CORE": 0,  # an image of its memory holds secrets, and fills the disk
         "RLIMIT_NOFILE": limits.open_files,
-        "RLIMIT_NPROC": limits.processes,
         "RLIMIT_CPU": limits.cpu_seconds,
-        "RLIMIT_DATA": limits.memory_bytes,
     }
+
+
+def _limits_last(limits: Limits) -> dict[str, int]:
+    """What is limited at the very end: the first counts processes of the user that it is then.
+
+    With the second the launcher itself has to live.
+    """
+    return {"RLIMIT_NPROC": limits.processes, "RLIMIT_DATA": limits.memory_bytes}
 
 
 def _home() -> str:
@@ -337,29 +375,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-async def listening(guest: Guest, *, interval_s: float = 0.02) -> None:
-    """Return when `guest` accepts connections; ConnectionError when it left before it did.
-
-    It is looked for every `interval_s`, for as long as the caller lets it: put a timeout around.
-    A socket that it made with a wider mode is closed to others here; its directory is so anyway.
-    """
-    address = guest.address
-    while guest.running:
-        try:
-            if address.path:
-                _reader, writer = await asyncio.open_unix_connection(address.path)
-            else:
-                _reader, writer = await asyncio.open_connection(address.host, address.port)
-            writer.close()
-            if address.path:
-                _close_to_others(address.path)
-        except OSError:
-            await asyncio.sleep(interval_s)  # noqa: TID251 # nothing tells when a socket is there
-        else:
-            return
-    raise ConnectionError("it left before it listened")
 
 
 def _close_to_others(path: str) -> None:

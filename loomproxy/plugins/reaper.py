@@ -23,7 +23,7 @@ import os
 from typing import Final
 
 from loomproxy.log import log
-from loomproxy.process import Exit, Process, bare_argv, spawn
+from loomproxy.process import Exit, Process, bare_argv, clean_environment, environment, spawn
 
 STARTS_MAX: Final = 5
 """So often within a minute a reaper is started; what kills it more often will not stop at that."""
@@ -59,7 +59,7 @@ class Reaper:
         try:
             self._process = spawn(
                 bare_argv(f"{_TITLE}\n{inspect.getsource(_sweep)}\n_sweep()", str(theirs)),
-                env={},
+                env=clean_environment(environment()),
                 pass_fds=(theirs,),
                 left=self._left,
                 said=lambda line: log("reaper said", level="warning", line=line),

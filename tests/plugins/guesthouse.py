@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +84,13 @@ class Stay:
         """Its end."""
         async with asyncio.timeout(DEADLINE_S):
             return await self._exit
+
+
+async def until(claim: Callable[[], object]) -> None:
+    """Wait for what happens in this loop."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not claim():  # noqa: ASYNC110 # no event tells of other processes
+            await asyncio.sleep(0.005)
 
 
 async def stay(what: Manifest, folder: Path, **keys: Any) -> tuple[Stay, Exit]:

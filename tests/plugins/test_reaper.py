@@ -1,25 +1,27 @@
 """Nothing of a guest outlives its node; with a real node-like process that is killed."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from loomproxy.plugins.reaper import STARTS_MAX, Reaper
 from loomproxy.process import clean_environment, environment
-from tests.plugins.guesthouse import DEADLINE_S
+from tests.plugins.guesthouse import DEADLINE_S, until
 from tests.support.processes import alive, command_line, memory_bytes
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A parent as the node is one: a reaper, and a guest that starts somebody itself. With `again` its
-# first reaper is killed after it was told of the guest, so that the second one has to know.
+# A parent as the node is one: a reaper, and a guest that starts somebody itself. `again`: its first
+# reaper is killed after it was told of the guest, so that the second one has to know. `none`: there
+# is no reaper, and the guest itself is ended by the kernel.
 NODE = """
 import asyncio, os, signal, sys
 from pathlib import Path
@@ -29,7 +31,8 @@ from loomproxy.plugins.reaper import Reaper
 async def main():
     reaper = Reaper()
     reaper.start()
-    guest = Stay(shell("sleep 600 & echo $!; wait"), Path(sys.argv[1]), reaper=reaper)
+    what = shell("sleep 600 & echo $!; wait", user=sys.argv[3])
+    guest = Stay(what, Path(sys.argv[1]), reaper=None if sys.argv[2] == "none" else reaper)
     guest.guest.start()
     grandchild = await guest.first_line()
     if sys.argv[2] == "again":
@@ -44,15 +47,15 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("reaper", ["first", "again"])
-def test_nothing_of_a_guest_outlives_a_node_that_is_killed(tmp_path: Path, reaper: str) -> None:
+@contextlib.contextmanager
+def killed_node(folder: Path, reaper: str, user: str = "") -> Iterator[list[int]]:
+    """A node that was killed: the pids of its reaper, its guest, and what the guest started."""
     env = clean_environment(environment())
     env["PYTHONPATH"] += f":{ROOT}"
     with subprocess.Popen(
-        [sys.executable, "-c", NODE, tmp_path, reaper],
+        [sys.executable, "-c", NODE, folder, reaper, user],
         env=env,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
     ) as node:
         assert node.stdout is not None
         pids = [int(word) for word in node.stdout.readline().split()]
@@ -60,23 +63,42 @@ def test_nothing_of_a_guest_outlives_a_node_that_is_killed(tmp_path: Path, reape
         try:
             assert all(alive(pid) for pid in pids)
             os.kill(node.pid, signal.SIGKILL)
-            for pid in pids[::-1]:
-                eventually(lambda pid=pid: not alive(pid), f"the end of {pid}, one of {pids}")
+            yield pids
         finally:
             for pid in pids:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
 
 
+def end_of(pid: int) -> None:
+    eventually(lambda: not alive(pid), f"the end of {pid}")
+
+
+@pytest.mark.parametrize("reaper", ["first", "again"])
+def test_nothing_of_a_guest_outlives_a_node_that_is_killed(folder: Path, reaper: str) -> None:
+    with killed_node(folder, reaper) as (reaper_pid, guest, grandchild):
+        end_of(grandchild)
+        end_of(guest)
+        end_of(reaper_pid)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "",
+        pytest.param(
+            "nobody", marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch")
+        ),
+    ],
+)
+def test_guest_dies_with_its_node_by_the_kernels_hand_alone(folder: Path, user: str) -> None:
+    with killed_node(folder, "none", user) as (_reaper, guest, grandchild):
+        end_of(guest)
+        assert alive(grandchild)  # this is what a reaper is for
+
+
 def sleeper() -> "subprocess.Popen[bytes]":
     return subprocess.Popen(["sleep", "600"], process_group=0)
-
-
-async def until(claim: Callable[[], object]) -> None:
-    """Wait for what happens in this loop."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not claim():  # noqa: ASYNC110 # no event tells of other processes
-            await asyncio.sleep(0.005)
 
 
 def settled(pid: int) -> bool:
@@ -162,6 +184,7 @@ def test_list_of_processes_says_what_a_reaper_is_for() -> None:
     async def play() -> None:
         reaper = Reaper()
         reaper.start()
+        await until(lambda: settled(reaper.pid))
         assert "# loomproxy: ends its guests" in command_line(reaper.pid)
         await reaper.stop()
 
