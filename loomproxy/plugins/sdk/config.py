@@ -150,7 +150,7 @@ def configure(kind: type[T], given: Any) -> T:
 def _problems(field: dict[str, Any], value: Any) -> Iterator[str]:
     """Yield what is wrong with one value. A secret is never repeated."""
     if not _has_type(field["type"], value):
-        yield f"is no {_SAID[field['type']]}."
+        yield f"is not {_SAID[field['type']]}."
         return
     if field["required"] and value == "":
         yield "is empty."

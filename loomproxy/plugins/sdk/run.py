@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -108,7 +109,8 @@ def _bind_unix(path: str) -> socket.socket:
         )
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - pathlib costs start-up; a socket that a killed plugin left
+        if stat.S_ISSOCK(os.lstat(path).st_mode):  # A plugin that was killed has left it.
+            os.unlink(path)  # noqa: PTH108 - pathlib costs start-up
     mask = os.umask(0o177)
     try:
         bound.bind(path)

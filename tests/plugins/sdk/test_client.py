@@ -3,6 +3,9 @@
 import asyncio
 import datetime
 import email.utils
+import ssl
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,7 +123,7 @@ async def test_retry_after_may_be_seconds_or_a_date() -> None:
         assert "retry_after" not in error.details
 
 
-async def test_an_exhausted_quota_is_told_from_a_rate() -> None:
+async def test_an_account_that_is_used_up_is_told_from_a_rate() -> None:
     body = {"error": {"code": "insufficient_quota", "message": "Pay."}}
     error = await error_for(answer(body, "429 Too Many Requests"))
     assert (error.code, error.transient) == ("quota_exceeded", False)
@@ -212,6 +215,32 @@ async def test_a_stream_that_is_left_early_closes_its_connection() -> None:
             assert await anext(stream.lines()) == "one"
         async with asyncio.timeout(1):
             await upstream.left.wait()
+
+
+def certified(place: Path) -> Path:
+    """A certificate for localhost that nobody signed but itself, with its key."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    files = ("-keyout", place / "pem", "-out", place / "pem")
+    words = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2")
+    subprocess.run(
+        ["openssl", "req", "-x509", *key, *files, *words], check=True, capture_output=True
+    )
+    return place / "pem"
+
+
+async def test_tls_is_checked_against_whom_one_trusts(tmp_path: Path) -> None:
+    made = certified(tmp_path)
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(made)
+    async with provider(answer([1]), tls=ours) as upstream:
+        trusting = sdk.Client(upstream.url, tls=ssl.create_default_context(cafile=made))
+        assert await trusting.get("/") == [1]
+        assert await trusting.get("/") == [1]
+        assert upstream.connections == 1
+        await trusting.aclose()
+        with pytest.raises(sdk.PluginError, match="TLS failed") as caught:
+            await sdk.Client(upstream.url).get("/")
+    assert (caught.value.code, caught.value.transient) == ("provider_unavailable", False)
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:y", "x", "http://x:99999"])
