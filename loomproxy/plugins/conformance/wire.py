@@ -26,8 +26,14 @@ BODY_BYTES_MAX: Final = 8 << 20
 EVENTS_MAX: Final = 20_000
 """Of one stream; no answer to our short questions has so many."""
 
+LINE_BYTES_MAX: Final = 1 << 20
+"""Of one line of a stream; a chunk has some hundred bytes."""
+
 EXCERPT_BYTES_MAX: Final = 300
 """Of a body that is shown."""
+
+_HEARD_BYTES: Final = 65536
+# Of a body that was no stream of events: an error object, to be read.
 
 DONE: Final = "[DONE]"
 
@@ -246,10 +252,13 @@ async def _hear(heard: Heard, response: httpx.Response, events_max: int) -> None
         reads += 1
         at = time.monotonic()
         heard.events += [Event(data, at, reads) for data in reader.feed(part)]
-        if not heard.events:
+        if not heard.events and len(raw) < _HEARD_BYTES:
             raw += part
             heard.answer = msgspec.structs.replace(head, body=bytes(raw))
         if len(heard.events) >= events_max:
+            return
+        if reader.pending > LINE_BYTES_MAX:
+            heard.trouble = f"one of its lines is above {LINE_BYTES_MAX} bytes"
             return
         if size > BODY_BYTES_MAX or len(heard.events) >= EVENTS_MAX:
             heard.trouble = f"it is above {BODY_BYTES_MAX} bytes or {EVENTS_MAX} events"
@@ -263,6 +272,11 @@ class Events:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[str] = []
+
+    @property
+    def pending(self) -> int:
+        """Bytes of the line that has not ended yet."""
+        return len(self._rest)
 
     def feed(self, part: bytes) -> Iterator[str]:
         """The events that end within `part`."""
