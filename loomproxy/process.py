@@ -42,6 +42,7 @@ The rest is read and counted only. A log line for each request is what guests sa
 are well, and two hundred of 4 KiB are still less than a megabyte for whoever keeps them.
 """
 
+_SECOND_S: Final = 1.0
 _READ_BYTES: Final = 65536
 _KEPT_NAMES: Final = frozenset(
     ("HOME", "LANG", "LANGUAGE", "LOGNAME", "MALLOC_ARENA_MAX", "PATH", "TMPDIR", "TZ", "USER")
@@ -143,7 +144,7 @@ class _Stream:
         if not self._lines_per_s_max:
             return sys.maxsize
         if self._second is None:
-            self._second = self._loop.call_later(1.0, self._next_second)
+            self._second = self._loop.call_later(_SECOND_S, self._next_second)
         return self._lines_per_s_max - self._told
 
     def _next_second(self) -> None:
@@ -182,7 +183,7 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._lines: collections.deque[bytes] = collections.deque(maxlen=LINES_KEPT_MAX)
         self._ended = asyncio.Event()
-        self._pidfd = os.pidfd_open(popen.pid)
+        self._pidfd = _pidfd(popen)
         self._loop.add_reader(self._pidfd, self._reap)
         self._streams = [
             _Stream(pipe, self._lines, said[name], lines_per_s_max)
@@ -231,6 +232,16 @@ class Process:
             stream.end()
         self._ended.set()
         self._left(Exit(code, tuple(_text(line) for line in self._lines)))
+
+
+def _pidfd(popen: "subprocess.Popen[bytes]") -> int:
+    """A descriptor for a child just started. OSError when we have none left; then it is killed."""
+    try:
+        return os.pidfd_open(popen.pid)
+    except OSError:
+        with popen:  # waits for it, and closes its pipes
+            popen.kill()
+        raise
 
 
 def spawn(

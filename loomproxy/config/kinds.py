@@ -293,7 +293,7 @@ def _variable(text: str) -> str:
 
 def _base_url(text: str) -> str:
     origin, path = address.base_url(text)
-    return f"{origin}{path}"
+    return f"{origin}{_url_path(path)}" if path else str(origin)
 
 
 def _file_mode(text: str) -> str:

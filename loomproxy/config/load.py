@@ -50,7 +50,18 @@ def parse(text: str, file: str, environ: Mapping[str, str] | None = None) -> Con
         tree = tree_of(text, file, problems)
     except UnreadableError as error:
         return Problems((*problems, error.problem))
-    return _config(tree, sources(file, environ), problems)
+    config = _config(tree, sources(file, environ), problems)
+    return _settled(config, file) if isinstance(config, Config) else config
+
+
+def _settled(config: Config, file: str) -> Config:
+    """With the directory of plugins as an absolute path: relative to `file`, wherever we run."""
+    directory = config.plugins.directory
+    if not directory:
+        return config
+    replace = msgspec.structs.replace
+    whole = str((Path(file).parent / directory).absolute())
+    return replace(config, plugins=replace(config.plugins, directory=whole))
 
 
 def quick(

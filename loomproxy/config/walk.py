@@ -174,6 +174,8 @@ class Walk:
         return ()
 
     def _table(self, shape: Table, value: object, path: str) -> dict[str, object]:
+        if value is None:
+            return {}
         if not isinstance(value, dict):
             self.note(
                 path, f"{shown(value)} is not a mapping", "names with values", "Write `name: …`."

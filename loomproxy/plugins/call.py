@@ -16,9 +16,9 @@ thread first.
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 CONNECTIONS_MAX: Final = 4
 """At once to one plugin: a probe, an operator's question, and a cleanup do not wait in a row."""
+
+ANSWER_BYTES_MAX: Final = 4 << 20
+"""Of one body, whatever it is; a long list of models is the longest. `wire` has bounds of each."""
 
 _IDLE_CONNECTION_S: Final = 4.0
 # Below node.js's 5 s, after which it closes an idle connection while we may be writing.
@@ -156,7 +159,7 @@ class Caller:
     async def _call(self, method: str, path: str, content: bytes = b"") -> tuple[int, bytes]:
         """One call; the status and body of a success. CallError otherwise."""
         httpx = self._httpx
-        fail = partial(self._failed, method, path)
+        fail = functools.partial(self._failed, method, path)
         try:
             async with _within(self._timeouts.total_s, "the answer was not complete"):
                 status, location, data = await self._exchange(method, path, content)
@@ -188,8 +191,8 @@ class Caller:
                 async with _within(timeouts.idle_s, "the body went on no further"):
                     piece = await anext(pieces, b"")
                 data += piece
-                if len(data) > wire.ANSWER_BYTES_MAX:
-                    raise _TooLargeError(f"a body of more than {wire.ANSWER_BYTES_MAX} bytes")
+                if len(data) > ANSWER_BYTES_MAX:
+                    raise _TooLargeError(f"a body of more than {ANSWER_BYTES_MAX} bytes")
         finally:
             await response.aclose()
         return response.status_code, response.headers.get("location", ""), bytes(data)
@@ -227,6 +230,7 @@ class Caller:
         return CallError(self._name(method, path), error, status)
 
 
+@functools.cache
 def prepare() -> None:
     """Import all that a Caller needs, in a thread: a third of a second the first time.
 

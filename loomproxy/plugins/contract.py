@@ -104,7 +104,12 @@ class Metadata(Wire, frozen=True):
     version: Annotated[str, text("Its own version (semver.org).", "semver")]
     plugin_api_version: Annotated[str, text("The version of this contract it keeps.", "semver")]
     provider_type: Annotated[
-        str, text("Its unique name: what `model: NAME/…` and `provider_id` say.", "provider_type")
+        str,
+        text(
+            "Its unique name: what `model: NAME/…` and `provider_id` say.",
+            "provider_type",
+            advice="Write one such as acme or acme-2.",
+        ),
     ]
     description: Annotated[str, text("What it does.", "prose")] = ""
     author: Annotated[str, text("Who made it.")] = ""

@@ -17,7 +17,7 @@ is disabled gives way to one that is not, wherever it lies. Every refusal names 
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -61,31 +61,53 @@ def discover(directory: Path, environ: Mapping[str, str]) -> Discovery:
 
     A directory that is not there holds none: that is told, and nothing is created.
     """
-    refused: dict[str, Problems] = {}
-    claims: dict[str, str] = {}
-    good: list[tuple[bool, Found]] = []
-    disabled: set[str] = set()
-    for folder in sorted(_folders(directory, refused), key=lambda folder: folder.path):
+    survey = _Survey(directory)
+    survey.walk()
+    sorting = _Sorting(dict(survey.refused))
+    for folder in sorted(survey.folders, key=lambda folder: folder.path):
+        sorting.put(folder, _read(folder, environ))
+    return sorting.done()
+
+
+class _Sorting:
+    """What becomes of each folder with a manifest; they come in the order of their paths."""
+
+    def __init__(self, refused: dict[str, Problems]) -> None:
+        self._refused = refused
+        self._claims: dict[str, str] = {}
+        self._disabled: set[str] = set()
+        self._wanted: dict[str, Found] = {}
+        self._unwanted: dict[str, Found] = {}
+
+    def put(self, folder: _Folder, result: Found | Problems) -> None:
+        """Take one folder's plugin, or note why not."""
         manifest = folder.path / folder.manifests[0]
-        result = _read(folder, environ)
         if isinstance(result, Found):
-            good.append((folder.disabled, result))
-            continue
-        refused[str(manifest)] = result
-        names = {claimed(folder.path / name) for name in folder.manifests} - {""}
-        if len(names) == 1:
-            (claims[str(manifest)],) = names
-            disabled |= names if folder.disabled else set()
-    found: dict[str, Found] = {}
-    for is_disabled, one in sorted(good, key=lambda pair: pair[0]):  # Stable: by path within.
+            self._take(result, disabled=folder.disabled)
+        elif os.path.lexists(manifest):  # Else somebody removes it at this moment.
+            self._refused[str(manifest)] = result
+            names = {claimed(folder.path / name) for name in folder.manifests} - {""}
+            if len(names) == 1:
+                (self._claims[str(manifest)],) = names
+                self._disabled |= names if folder.disabled else set()
+
+    def _take(self, one: Found, *, disabled: bool) -> None:
         name = one.manifest.metadata.provider_type
-        if name not in found:
-            found[name] = one
-            disabled |= {name} if is_disabled else set()
-        elif not is_disabled:
-            refused[str(one.path)] = _taken(name, found[name], one)
-            claims[str(one.path)] = name
-    return Discovery(dict(sorted(found.items())), refused, frozenset(disabled), claims)
+        if disabled:
+            self._unwanted.setdefault(name, one)
+        elif name not in self._wanted:
+            self._wanted[name] = one
+        else:
+            self._refused[str(one.path)] = _taken(name, self._wanted[name], one)
+            self._claims[str(one.path)] = name
+
+    def done(self) -> Discovery:
+        """All of it. A plugin that is wanted goes before one that is not."""
+        found = {**self._unwanted, **self._wanted}
+        disabled = (self._disabled | set(self._unwanted)) - set(self._wanted)
+        return Discovery(
+            dict(sorted(found.items())), self._refused, frozenset(disabled), self._claims
+        )
 
 
 def _read(folder: _Folder, environ: Mapping[str, str]) -> Found | Problems:
@@ -104,52 +126,97 @@ def _taken(name: str, first: Found, other: Found) -> Problems:
     return Problems((Problem("metadata.provider_type", seen, expected, do),))
 
 
-def _folders(directory: Path, refused: dict[str, Problems]) -> Iterator[_Folder]:
-    """Every folder with a manifest; what cannot be looked at is put into `refused`."""
-    visited: set[tuple[int, int]] = set()
-    entries_left = ENTRIES_MAX
-    level = [directory]
-    for _ in range(DEPTH_MAX + 1):
-        below: list[Path] = []
+class _Survey:
+    """One walk over the folders below a directory, level by level."""
+
+    def __init__(self, directory: Path) -> None:
+        self.refused: dict[str, Problems] = {}  # what cannot be looked at
+        self.folders: list[_Folder] = []  # with a manifest
+        self._directory = directory
+        self._visited: set[tuple[int, int]] = set()  # by device and inode
+        self._entries_left = ENTRIES_MAX
+
+    def walk(self) -> None:
+        """Look at every folder, as far as the bounds go."""
+        level = [self._directory]
+        for _ in range(DEPTH_MAX + 1):
+            below: list[Path] = []
+            for path in level:
+                below += self._tried(path)
+                if self._entries_left < 0:
+                    self._cut(f"it holds more than {ENTRIES_MAX} files and folders")
+                    return
+            level = below
         for path in level:
-            try:
-                here = path.resolve(strict=True)
-                at = here.stat()
-                if (at.st_dev, at.st_ino) in visited:
-                    continue
-                visited.add((at.st_dev, at.st_ino))
-                names, folders = _looked_at(here, entries_left)
-            except OSError as error:
-                refused[str(path)] = _unreadable(path, error)
-                continue
-            entries_left -= len(names)
-            below += folders
-            yield from _with_manifests(here, names)
-            if entries_left < 0:
-                refused[str(directory)] = _too_much(
-                    directory, f"it holds more than {ENTRIES_MAX} files and folders"
-                )
+            if not self._is_known(path):
+                self._cut(f"{_shown(path)} lies more than {DEPTH_MAX} folders below it")
                 return
-        level = below
-    if level:
-        seen = f"{level[0]} lies more than {DEPTH_MAX} folders below it"
-        refused[str(directory)] = _too_much(directory, seen)
+
+    def _tried(self, path: Path) -> list[Path]:
+        try:
+            return self._folder(path)
+        except FileNotFoundError as error:
+            if path != self._directory:  # It was there a moment ago, so somebody removes it.
+                return []
+            seen = f"it cannot be read ({error.strerror})"
+        except OSError as error:
+            seen = f"it cannot be read ({error.strerror})"
+        except UnicodeEncodeError:
+            seen = "its name is not UTF-8"
+        do = "Create it, or mend its name, owner and mode."
+        self._refuse(path, seen, "a folder that we may read", do)
+        return []
+
+    def _folder(self, path: Path) -> list[Path]:
+        """Look at one folder; return those in it."""
+        here = path.resolve(strict=True)
+        str(here).encode()  # What cannot be written down cannot be told of either.
+        identity = _identity(here)
+        if identity in self._visited:
+            return []
+        self._visited.add(identity)
+        names, folders = _looked_at(here, self._entries_left)
+        self._entries_left -= len(names)
+        manifests = tuple(name for name in NAMES if name in names and not (here / name).is_dir())
+        if manifests:
+            self.folders.append(_Folder(here, manifests, DISABLED in names))
+        return folders
+
+    def _is_known(self, path: Path) -> bool:
+        try:
+            return _identity(path) in self._visited
+        except OSError:  # It is being removed.
+            return True
+
+    def _cut(self, seen: str) -> None:
+        expected = f"at most {ENTRIES_MAX} files and folders, {DEPTH_MAX} deep"
+        do = "Move what is no plugin elsewhere; what lies deepest was not looked at."
+        self._refuse(self._directory, seen, expected, do)
+
+    def _refuse(self, path: Path, seen: str, expected: str, do: str) -> None:
+        where = _shown(path)
+        self.refused[where] = Problems((Problem(where, seen, expected, do),))
 
 
-def _looked_at(path: Path, entries_max: int) -> tuple[list[str], list[Path]]:
-    """The names in a folder, and the folders among them to walk.
+def _identity(path: Path) -> tuple[int, int]:
+    at = path.stat()
+    return at.st_dev, at.st_ino
+
+
+def _looked_at(path: Path, entries_max: int) -> tuple[set[str], list[Path]]:
+    """The names in a folder, and the folders among them to walk, in order.
 
     Where there are more than `entries_max` names, one more than that is told.
     """
-    names, folders = [], []
+    names, folders = set(), []
     with os.scandir(path) as entries:
         for entry in entries:
-            names.append(entry.name)
+            names.add(entry.name)
             if len(names) > entries_max:
                 break
             if not _is_passed_over(entry.name) and _is_folder(entry):
                 folders.append(path / entry.name)
-    return sorted(names), sorted(folders)
+    return names, sorted(folders)
 
 
 def _is_passed_over(name: str) -> bool:
@@ -163,20 +230,5 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _with_manifests(path: Path, names: Iterable[str]) -> Iterator[_Folder]:
-    known = set(names)
-    manifests = tuple(name for name in NAMES if name in known and not (path / name).is_dir())
-    if manifests:
-        yield _Folder(path, manifests, DISABLED in known)
-
-
-def _unreadable(path: Path, error: OSError) -> Problems:
-    seen = f"it cannot be read ({error.strerror})"
-    do = "Create it, or mend its owner and mode."
-    return Problems((Problem(str(path), seen, "a folder that we may read", do),))
-
-
-def _too_much(directory: Path, seen: str) -> Problems:
-    expected = f"at most {ENTRIES_MAX} files and folders, {DEPTH_MAX} deep"
-    do = "Move what is no plugin elsewhere; what lies deepest was not looked at."
-    return Problems((Problem(str(directory), seen, expected, do),))
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")

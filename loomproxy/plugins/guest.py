@@ -10,6 +10,7 @@ A `Guest` lives once: for the next process make the next Guest.
 """
 
 import asyncio
+import contextlib
 import inspect
 import marshal
 import os
@@ -18,6 +19,7 @@ import secrets
 import shutil
 import socket
 import stat
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -36,7 +38,7 @@ from loomproxy.plugins.contract import (
 from loomproxy.plugins.manifest import Limits, Manifest
 from loomproxy.plugins.reaper import Reaper
 from loomproxy.plugins.usage import Usage, usages
-from loomproxy.process import Exit, Process, bare_argv, spawn_guest
+from loomproxy.process import Exit, Process, bare_argv, clean_environment, spawn_guest
 
 VERSION_VARIABLE: Final = "LOOM_PLUGIN_API_VERSION"
 NAME_VARIABLE: Final = "LOOM_PLUGIN_NAME"
@@ -45,6 +47,9 @@ NAME_VARIABLE: Final = "LOOM_PLUGIN_NAME"
 SOCKET_NAME: Final = "plugin.sock"
 SOCKET_PATH_BYTES_MAX: Final = 107
 """A Unix socket's path is no longer (unix(7): 108 bytes with the zero at the end)."""
+
+_LOOK_MIN_S: Final = 0.02
+_LOOK_MAX_S: Final = 1.0
 
 LOOPBACK: Final = "127.0.0.1"
 PATH_DEFAULT: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -99,6 +104,7 @@ class Guest:
         self._said = said
         self._reaper = reaper
         self._process: Process | None = None
+        self._look: asyncio.TimerHandle | None = None  # for its socket
 
     @property
     def pid(self) -> int:
@@ -113,7 +119,8 @@ class Guest:
     def start(self) -> None:
         """Start it. Unrunnable, or another OSError, when it cannot be; then nothing is left of it.
 
-        That a program could not be run is seen later, as an exit status (`unrunnable`).
+        That a program could not be run is seen later, as an exit status (`unrunnable`). To be
+        called in the node's main thread: to the kernel the parent is the thread that started it.
         """
         assert self._process is None, "a Guest lives once"
         user = _user(self._setting.manifest.user)
@@ -123,10 +130,12 @@ class Guest:
                 self._make_place(user)
             self._process = self._spawn(user)
         except OSError:
-            self._remove_place()
+            _remove(self._setting.place)
             raise
         if self._reaper is not None:
             self._reaper.watch(self._process.pid)
+        if self.address.path:
+            self._look_for_socket(_LOOK_MIN_S)
 
     def terminate(self) -> None:
         """Ask it, and all in its group, to leave (SIGTERM)."""
@@ -162,38 +171,23 @@ class Guest:
     def _make_place(self, user: _User | None) -> None:
         """Make the private directory; what lies there of an earlier life goes."""
         place = self._setting.place
-        self._remove_place()
+        _remove(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.mkdir(mode=0o700)
         if user is not None:
+            _check_way(place.parent, user)
             os.chown(place, user.uid, user.gid)
 
-    def _remove_place(self) -> None:
-        shutil.rmtree(self._setting.place, ignore_errors=True)
-
     def _spawn(self, user: _User | None) -> Process:
-        setting = self._setting
-        order = {
-            "parent_pid": os.getpid(),
-            "argv": [os.fsencode(word) for word in _argv(setting)],
-            "env": {
-                os.fsencode(name): os.fsencode(value)
-                for name, value in environment(setting, self.address, self.token).items()
-            }
-            | ({b"HOME": os.fsencode(user.home)} if user is not None else {}),
-            "limits": _rlimits(setting.manifest.limits),
-            "user": user
-            and {"user": user.name, "uid": user.uid, "gid": user.gid, "groups": user.groups},
-        }
         fd = os.memfd_create("launch")
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
-                marshal.dump(order, file)
+                marshal.dump(self._order(user), file)
             os.lseek(fd, 0, os.SEEK_SET)
             return spawn_guest(
                 bare_argv(_LAUNCHER, str(fd)),
-                cwd=setting.directory,
-                env={},
+                cwd=self._setting.directory,
+                env=clean_environment(self._setting.environment),  # the launcher's own
                 pass_fds=(fd,),
                 left=self._left,
                 said=self._said,
@@ -201,10 +195,47 @@ class Guest:
         finally:
             os.close(fd)
 
+    def _order(self, user: _User | None) -> dict[str, object]:
+        """What the launcher is to do."""
+        setting = self._setting
+        env = environment(setting, self.address, self.token)
+        order: dict[str, object] = {
+            "parent_pid": os.getpid(),
+            "argv": [os.fsencode(word) for word in _argv(setting)],
+            "limits": _limits(setting.manifest.limits),
+            "limits_last": _limits_last(setting.manifest.limits),
+            "user": None,
+        }
+        if user is not None:
+            env["HOME"] = setting.manifest.env.get("HOME", user.home)
+            order["user"] = {
+                "user": user.name,
+                "uid": user.uid,
+                "gid": user.gid,
+                "groups": user.groups,
+            }
+        order["env"] = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        return order
+
+    def _look_for_socket(self, pause_s: float) -> None:
+        """Close its socket to others once it is there, where the guest made it with a wider mode.
+
+        Nothing tells when that is, so it is looked for, soon at first and then less often. Until
+        then, and whatever the guest does later, the directory is closed to others.
+        """
+        try:
+            _close_to_others(self.address.path)
+        except OSError:
+            loop = asyncio.get_running_loop()
+            after_s = min(_LOOK_MAX_S, pause_s * 2)
+            self._look = loop.call_later(pause_s, self._look_for_socket, after_s)
+
     def _left(self, end: Exit) -> None:
+        if self._look is not None:
+            self._look.cancel()
         if self._reaper is not None:
             self._reaper.forget(self.pid)
-        self._remove_place()
+        _remove(self._setting.place)
         self._left_to(end)
 
 
@@ -217,9 +248,10 @@ def environment(setting: GuestSetting, address: Address, token: str) -> dict[str
     """All that a guest finds in its environment.
 
     PATH, HOME, LANG and TZ are the node's; where it has none: `PATH_DEFAULT`, the home of its user,
-    `LANG_DEFAULT`, and no TZ, which means the machine's time. PYTHONPATH is the one extra: it is
-    where `loomproxy.plugins.sdk` is found, after what the manifest says of it. Then what the
-    manifest adds or changes; last, and never changed by it, what the contract says.
+    `LANG_DEFAULT`, and no TZ, which means the machine's time. (With `user`, HOME is that user's.)
+    PYTHONPATH is the one extra: it is where `loomproxy.plugins.sdk` is found, after what the
+    manifest says of it. Then what the manifest adds or changes; last, and never changed by it, what
+    the contract says.
     """
     ours = setting.environment
     env = {
@@ -251,15 +283,21 @@ def _argv(setting: GuestSetting) -> list[str]:
     return [command, *setting.manifest.args]
 
 
-def _rlimits(limits: Limits) -> dict[str, int]:
-    """By their names in `resource`; memory last, for the launcher itself has to live with it."""
+def _limits(limits: Limits) -> dict[str, int]:
+    """What is limited from the beginning, by the names in `resource`."""
     return {
         "RLIMIT_CORE": 0,  # an image of its memory holds secrets, and fills the disk
         "RLIMIT_NOFILE": limits.open_files,
-        "RLIMIT_NPROC": limits.processes,
         "RLIMIT_CPU": limits.cpu_seconds,
-        "RLIMIT_DATA": limits.memory_bytes,
     }
+
+
+def _limits_last(limits: Limits) -> dict[str, int]:
+    """What is limited at the very end: the first counts processes of the user that it is then.
+
+    With the second the launcher itself has to live.
+    """
+    return {"RLIMIT_NPROC": limits.processes, "RLIMIT_DATA": limits.memory_bytes}
 
 
 def _home() -> str:
@@ -290,6 +328,44 @@ def _user(name: str) -> _User | None:
     return _User(name, found.pw_uid, found.pw_gid, groups, found.pw_dir)
 
 
+def _check_way(place: Path, user: _User) -> None:
+    """See that the user can reach what was made for it: a closed folder above would hide it."""
+    for folder in (place, *place.parents):
+        facts = folder.stat()
+        if facts.st_uid == user.uid:
+            may = stat.S_IXUSR
+        elif facts.st_gid in user.groups:
+            may = stat.S_IXGRP
+        else:
+            may = stat.S_IXOTH
+        if user.uid != 0 and not facts.st_mode & may:
+            raise Unrunnable(
+                f"`user`: {user.name!r} cannot enter {folder}, where its socket is to be. Open the "
+                "folder for passing through (chmod o+x), or choose another directory for what runs."
+            )
+
+
+def _remove(place: Path) -> None:
+    """Remove a guest's private directory, which is not there any more when this returns.
+
+    Mostly it holds a socket at most. A guest may have filled it, and deleting that can take long:
+    it is moved aside, and deleted while we go on.
+    """
+    try:
+        (place / SOCKET_NAME).unlink(missing_ok=True)
+        place.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:
+        aside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        with contextlib.suppress(OSError):
+            place.rename(aside)
+            threading.Thread(target=shutil.rmtree, args=(aside,), kwargs=_QUIETLY).start()
+
+
+_QUIETLY: Final = {"ignore_errors": True}
+
+
 def _free_port() -> int:
     """A port of loopback that nobody listens on now.
 
@@ -299,28 +375,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-async def listening(guest: Guest, *, interval_s: float = 0.02) -> None:
-    """Return when `guest` accepts connections; ConnectionError when it left before it did.
-
-    It is looked for every `interval_s`, for as long as the caller lets it: put a timeout around.
-    A socket that it made with a wider mode is closed to others here.
-    """
-    while guest.running:
-        try:
-            if guest.address.path:
-                _close_to_others(guest.address.path)
-                _reader, writer = await asyncio.open_unix_connection(guest.address.path)
-            else:
-                address = guest.address
-                _reader, writer = await asyncio.open_connection(address.host, address.port)
-        except OSError:
-            await asyncio.sleep(interval_s)  # noqa: TID251 # nothing tells when a socket is there
-            continue
-        writer.close()
-        return
-    raise ConnectionError("it left before it listened")
 
 
 def _close_to_others(path: str) -> None:

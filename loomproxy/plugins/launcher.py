@@ -82,16 +82,17 @@ def bind(parent_pid: int) -> None:
 
 
 def limit(limits: dict[str, int]) -> None:
-    """Take the limits; where ours of old is lower and may not be raised, that one."""
+    """Take the limits; where we may not have so much ourselves, what there is, and say so."""
     for name, value in limits.items():
         which = getattr(resource, name)
-        highest = resource.getrlimit(which)[1]
         # A guest at its last second is told so (SIGXCPU), which says more than a bare SIGKILL.
         most = value + 1 if which == resource.RLIMIT_CPU else value
         try:
             resource.setrlimit(which, (value, most))
         except (ValueError, OSError):
+            highest = resource.getrlimit(which)[1]
             resource.setrlimit(which, (highest, highest))
+            say(f"`limits`: {name} stays {highest}, the most that the proxy has; not {value}.")
 
 
 def replace(argv: list[bytes], env: dict[bytes, bytes]) -> None:
@@ -137,19 +138,25 @@ def _unrun(command: bytes, env: dict[bytes, bytes], error: OSError) -> Refusal:
     return Refusal(NOT_FOUND, f"{where}. {advice}")
 
 
+def say(text: str) -> None:
+    """One line for the guest's log."""
+    os.write(2, f"loomproxy: {text}\n".encode("utf-8", "backslashreplace"))
+
+
 def main() -> None:
     """Read the order, and carry it out; on a Refusal say one line and leave."""
     with os.fdopen(int(sys.argv[1]), "rb") as file:
         order = marshal.load(file)  # noqa: S302 # the node wrote it, with this same interpreter
     os.umask(0o077)
     try:
+        limit(order["limits"])  # some may have to be raised, which only root can
         if order["user"]:
             become(**order["user"])
         bind(order["parent_pid"])
-        limit(order["limits"])
+        limit(order["limits_last"])
         replace(order["argv"], order["env"])
     except Refusal as refusal:
-        os.write(2, f"loomproxy: {refusal}\n".encode("utf-8", "backslashreplace"))
+        say(str(refusal))
         os._exit(refusal.status)
 
 

@@ -11,7 +11,6 @@ from msgspec import structs
 
 from loomproxy.config.plugins import Plugins
 from loomproxy.config.problem import Problems
-from loomproxy.plugins.call import prepare
 from loomproxy.plugins.digest import digest
 from loomproxy.plugins.discovery import Discovery, discover
 from loomproxy.plugins.manifest import Found
@@ -51,8 +50,6 @@ def look(
         if known is None or moved or touched is None or _within(touched, found.directory):
             known = digest(found.directory)
         digests[name] = known
-    if digests and not before.digests:
-        prepare()  # Here it holds up nobody.
     return Look(discovery, digests)
 
 

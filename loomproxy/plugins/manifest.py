@@ -48,7 +48,7 @@ class Limits(Base, frozen=True):
     memory_bytes: Annotated[
         int,
         size("Private memory, RLIMIT_DATA; what is merely reserved does not count.", low=8 << 20),
-    ] = 2 << 30
+    ] = field(default=2 << 30, name="memory")
     open_files: Annotated[int, count("Descriptors, RLIMIT_NOFILE.", low=16, high=1 << 20)] = 4096
     cpu_seconds: Annotated[
         int, count("CPU time of one life, RLIMIT_CPU; the default is a year.", low=1)
@@ -156,7 +156,7 @@ class Manifest(Base, frozen=True):
     required: Annotated[bool, group("Without it this node is not ready.")] = False
     models: Annotated[
         tuple[Annotated[ModelInfo, group("", shorthand="id")], ...] | None,
-        group("What it serves, when GET /models is not to be asked. Text is short for `id:`."),
+        group("What it serves; absent: GET /models is asked. Text is short for `id:`."),
     ] = None
 
     @property

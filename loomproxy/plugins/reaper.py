@@ -23,10 +23,13 @@ import os
 from typing import Final
 
 from loomproxy.log import log
-from loomproxy.process import Exit, Process, bare_argv, spawn
+from loomproxy.process import Exit, Process, bare_argv, clean_environment, environment, spawn
 
 STARTS_MAX: Final = 5
 """So often within a minute a reaper is started; what kills it more often will not stop at that."""
+
+_TITLE: Final = "# loomproxy: ends its guests when the node is gone"
+# What a list of processes shows of it first.
 
 _WINDOW_S: Final = 60.0
 _GRACE_S: Final = 5.0  # from the end of its pipe to its end; it needs milliseconds
@@ -55,8 +58,8 @@ class Reaper:
         self._started_at.append(self._loop.time())
         try:
             self._process = spawn(
-                bare_argv(f"{inspect.getsource(_sweep)}\n_sweep()", str(theirs)),
-                env={},
+                bare_argv(f"{_TITLE}\n{inspect.getsource(_sweep)}\n_sweep()", str(theirs)),
+                env=clean_environment(environment()),
                 pass_fds=(theirs,),
                 left=self._left,
                 said=lambda line: log("reaper said", level="warning", line=line),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from loomproxy.core.child import backoff_s
 from loomproxy.core.endpoint import EndpointSpec
 from loomproxy.log import log
-from loomproxy.plugins.call import Caller, CallError
+from loomproxy.plugins.call import Caller, CallError, prepare
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.introduce import IntroductionError, introduce
 from loomproxy.plugins.provider import base_path, builtin_endpoint, models_path, remote_endpoint
@@ -143,6 +143,7 @@ class Remote:
         if self._builtin and models is not None:
             self.models = models
             return
+        await asyncio.to_thread(prepare)
         async with contextlib.aclosing(self._caller()) as caller:
             if self._builtin:
                 self._waits("its models")

@@ -15,7 +15,7 @@ from loomproxy.core.child import Child, ChildPolicy, Command, Event
 from loomproxy.core.endpoint import EndpointSpec
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.log import log
-from loomproxy.plugins.call import Caller, CallError
+from loomproxy.plugins.call import Caller, CallError, prepare
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.guest import Guest, GuestSetting, unrunnable
 from loomproxy.plugins.introduce import IntroductionError, introduce
@@ -229,6 +229,7 @@ class Replica:
 
     async def _live(self, life: _Life, guest: Guest) -> None:
         """Introduce a process, then probe it until it leaves."""
+        await asyncio.to_thread(prepare)  # while the process begins; only the first one takes long
         caller = Caller(guest.address, guest.token)
 
         def waits(what: str) -> None:

@@ -5,7 +5,7 @@ one that lost its parent is found by no other way. Ask for all groups in one cal
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,6 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 # Of the fields of proc_pid_stat(5), counted from the one after the name in parentheses.
-_GROUP: Final = 2
 _CPU: Final = slice(11, 15)  # utime, stime, and both of children that ended and were waited for
 _RSS: Final = 21
 
@@ -32,16 +31,21 @@ def usages(groups: Collection[int]) -> dict[int, Usage]:
     """Of each group; zeros for one without a process."""
     rss = dict.fromkeys(groups, 0)
     ticks = dict.fromkeys(groups, 0)
-    for name in os.listdir(_PROC) if rss else ():  # noqa: PTH208 # twice as fast as Path.iterdir
-        if not name.isdecimal():
-            continue
+    for pid in _pids() if rss else ():
         try:
-            stat = Path(f"{_PROC}/{name}/stat").read_bytes()
+            group = os.getpgid(pid)  # half a microsecond; reading the file takes fifty times that
+            stat = Path(f"{_PROC}/{pid}/stat").read_bytes() if group in rss else b""
         except OSError:
             continue  # it ended meanwhile
-        fields = stat[stat.rindex(b")") + 2 :].split()
-        group = int(fields[_GROUP])
-        if group in rss:
+        if stat:
+            fields = stat[stat.rindex(b")") + 2 :].split()
             rss[group] += int(fields[_RSS]) * _PAGE_BYTES
             ticks[group] += sum(map(int, fields[_CPU]))
     return {group: Usage(rss[group], ticks[group] / _TICKS_PER_S) for group in rss}
+
+
+def _pids() -> Iterator[int]:
+    """Of all processes that we may see."""
+    for name in os.listdir(_PROC):  # noqa: PTH208 # twice as fast as Path.iterdir
+        if name.isdecimal():
+            yield int(name)

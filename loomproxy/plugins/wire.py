@@ -27,8 +27,14 @@ from loomproxy.plugins.contract import (
     PluginError,
 )
 
-ANSWER_BYTES_MAX: Final = 4 << 20
-"""Of one answer; a list of thousands of models takes half a megabyte."""
+MODELS_BYTES_MAX: Final = 4 << 20
+"""Of a list of models; thousands of them take half a megabyte."""
+
+METADATA_BYTES_MAX: Final = 1 << 20
+"""Of metadata; as much as a manifest."""
+
+HEALTH_BYTES_MAX: Final = 64 << 10
+"""Of a health answer, which is read again and again."""
 
 ERROR_BYTES_MAX: Final = 64 << 10
 """Of a PluginError. A larger body is none."""
@@ -42,6 +48,9 @@ EXCERPT_CHARS_MAX: Final = 256
 MESSAGE_CHARS_MAX: Final = 2048
 """Of an error's message; what is longer is cut."""
 
+CODE_CHARS_MAX: Final = 64
+"""Of a code that the contract does not know, in the details."""
+
 CODES: Final[tuple[str, ...]] = get_args(ErrorCode)
 
 _StructT = TypeVar("_StructT", bound=Base)
@@ -53,7 +62,7 @@ class _NotJsonError(ValueError):
 
 def metadata_of(data: bytes) -> Metadata | Problems:
     """The answer to GET /metadata."""
-    read = _struct(Metadata, data, "metadata")
+    read = _struct(Metadata, data, METADATA_BYTES_MAX, "metadata")
     if isinstance(read, Problems):
         return read
     problems = check_metadata(read, "metadata")
@@ -62,13 +71,13 @@ def metadata_of(data: bytes) -> Metadata | Problems:
 
 def health_of(data: bytes) -> HealthStatus | Problems:
     """The answer to GET /health. A time without an offset is as good as any: it is for people."""
-    return _struct(HealthStatus, data, "health")
+    return _struct(HealthStatus, data, HEALTH_BYTES_MAX, "health")
 
 
 def models_of(data: bytes) -> tuple[ModelInfo, ...] | Problems:
     """The answer to GET /models: a list without anything around it. null is an empty one."""
     try:
-        body = _decoded(data, ANSWER_BYTES_MAX)
+        body = _decoded(data, MODELS_BYTES_MAX)
     except _NotJsonError as error:
         return _no_json("models", error)
     return _models(body, "models")
@@ -77,7 +86,7 @@ def models_of(data: bytes) -> tuple[ModelInfo, ...] | Problems:
 def openai_models_of(data: bytes) -> tuple[ModelInfo, ...] | Problems:
     """The answer of an upstream that speaks the OpenAI dialect: `{"data": [{"id": …}, …]}`."""
     try:
-        body = _decoded(data, ANSWER_BYTES_MAX)
+        body = _decoded(data, MODELS_BYTES_MAX)
     except _NotJsonError as error:
         return _no_json("models", error)
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
@@ -155,10 +164,11 @@ def error_in(body: object) -> PluginError | None:
         return None
     details, transient = body.get("details"), body.get("transient")
     more = dict(details) if isinstance(details, dict) else {}
-    text = _cut(one_line(message or ""), MESSAGE_CHARS_MAX) or f"{_cut(one_line(code), 64)}"
+    name = _cut(one_line(code), CODE_CHARS_MAX)
+    text = _cut(one_line(message or ""), MESSAGE_CHARS_MAX) or name or "it says nothing"
     if code not in CODES:
-        more["code"] = _cut(one_line(code), 64)
-        code, text = "internal_error", text or "an error without a code"
+        more["code"] = name
+        code = "internal_error"
     return PluginError(
         code=cast("ErrorCode", code), message=text, details=more, transient=transient is True
     )
@@ -176,9 +186,9 @@ def _cut(text: str, chars_max: int) -> str:
     return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
 
 
-def _struct(struct: type[_StructT], data: bytes, path: str) -> _StructT | Problems:
+def _struct(struct: type[_StructT], data: bytes, bytes_max: int, path: str) -> _StructT | Problems:
     try:
-        body = _decoded(data, ANSWER_BYTES_MAX)
+        body = _decoded(data, bytes_max)
     except _NotJsonError as error:
         return _no_json(path, error)
     walk = Walk(Verbatim(), passes_over=True)
@@ -201,5 +211,4 @@ def _decoded(data: bytes, bytes_max: int) -> object:
 
 
 def _no_json(path: str, error: _NotJsonError) -> Problems:
-    expected = f"JSON of at most {ANSWER_BYTES_MAX >> 20} MiB and {DEPTH_MAX} levels"
-    return Problems((Problem(path, str(error), expected, "Mend the plugin's answer."),))
+    return Problems((Problem(path, str(error), "JSON within its bounds", "Mend the answer."),))

@@ -91,7 +91,7 @@ def test_node_is_ready_when_its_required_plugins_are(garden: Garden) -> None:
         garden.plant("acme", required=True)
         garden.plant("slow", required=True)
         garden.knob("slow", "mute").touch()
-        async with stage(with_plugins(garden, startup_timeout_s=2.0)) as it:
+        async with stage(with_plugins(garden, startup_timeout_s=4.0)) as it:
             # It lives without one of them, and says what is missing.
             status, body = await it.admin("/health/ready")
             assert status == 503
