@@ -37,6 +37,7 @@ from loomproxy.log import log
 from loomproxy.node.group import first_of
 from loomproxy.node.http import Reply, Spawn, as_json
 from loomproxy.node.plugin_figures import Plugin, chosen, described
+from loomproxy.plugins.manager import Condition
 from loomproxy.plugins.status import LogLine, PluginStatus, Report, State
 
 ROOT: Final = b"/api/v1/plugins"
@@ -89,6 +90,9 @@ class Operator(Protocol):
 
     def status(self) -> tuple[PluginStatus, ...]:
         """All plugins, as they are now."""
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """As `status`, in short: processes are not measured for it."""
 
     def logs(self, provider_type: str, since: int, limit: int, /) -> tuple[LogLine, ...]:
         """The lines kept that are numbered above `since`, oldest first, at most `limit`."""
@@ -175,8 +179,8 @@ class PluginApi:
         """The plugin that a segment of a path names, and who keeps it."""
         name = _name(segment)
         operator = self._operator()
-        statuses = operator.status() if operator is not None else ()
-        known = {status.provider_type for status in statuses}
+        conditions = operator.conditions() if operator is not None else ()
+        known = {condition.provider_type for condition in conditions}
         if operator is None or name not in known:
             raise _unknown(name, known)
         return operator, name
@@ -231,8 +235,7 @@ class PluginApi:
             reports.append(await command)
 
         await asyncio.shield(self._spawn(run(), f"plugin {action.decode()}"))
-        status = chosen(operator.status()).get(name)
-        report = _judged(action, reports[0], status)
+        report = _judged(action, operator, name, reports[0])
         log(
             "plugin command",
             level="info" if report.ok else "warning",
@@ -245,17 +248,20 @@ class PluginApi:
         return as_json(200 if report.ok else failed, msgspec.to_builtins(report))
 
 
-def _judged(action: bytes, report: Report, status: PluginStatus | None) -> Report:
+def _judged(action: bytes, operator: Operator, name: str, report: Report) -> Report:
     """The report, when it says all: what was wanted, and whether it is so."""
     if action in _RUNS and report.ok and report.state in _CANNOT_NOW:
         do = "Enable" if report.state is State.DISABLED else "Start"
         problem = f"it is {report.state.value}; expected a plugin that runs. {do} it first."
         return Report(ok=False, state=report.state, problems=(problem,))
-    if not report.ok and status is not None and status.state is State.INVALID:
-        # There may be no more of it than a manifest that cannot be read.
-        problems = tuple(status.last_error.splitlines())
-        return Report(ok=False, state=State.INVALID, problems=problems)
-    return report
+    if report.ok:
+        return report
+    status = chosen(operator.status()).get(name)
+    if status is None or status.state is not State.INVALID:
+        return report
+    # There may be no more of it than a manifest that cannot be read.
+    problems = tuple(status.last_error.splitlines())
+    return Report(ok=False, state=State.INVALID, problems=problems)
 
 
 def _name(segment: bytes) -> str:

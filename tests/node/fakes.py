@@ -5,6 +5,7 @@ import contextlib
 
 from msgspec import structs
 
+from loomproxy.plugins.manager import Condition
 from loomproxy.plugins.status import (
     GenerationStatus,
     LogLine,
@@ -100,6 +101,12 @@ class Plugins:
 
     def status(self) -> tuple[PluginStatus, ...]:
         return tuple(self.statuses.values())
+
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(
+            Condition(one.provider_type, one.state, one.required, one.reason)
+            for one in self.statuses.values()
+        )
 
     def logs(self, name: str, since: int, limit: int) -> tuple[LogLine, ...]:
         return tuple(line for line in self.said[name] if line.number > since)[-limit:]
