@@ -1,35 +1,28 @@
 """Endpoints at https://: whom the proxy believes, and that all the rest works as without TLS."""
 
 import asyncio
-import contextlib
 import hashlib
 import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import websockets.asyncio.client
 import websockets.asyncio.server
 
 from tests.support import processes
-from tests.support.authority import Authority
-from tests.support.caller import Response
-from tests.support.loom import Loom, Settings, looms, pool, settings, to
-from tests.support.origin import Origin, Scene, chunk, head
+from tests.support.loom import pool, to
+from tests.support.origin import Scene, chunk, head
 from tests.support.places import free_port
-from tests.support.waiting import WITHIN_S, eventually, steady
+from tests.support.secured import POURED_BYTES, Scenery
+from tests.support.secured import scenery as made_up
+from tests.support.waiting import WITHIN_S, steady
 
 MIB = 1 << 20
 PIECE = b"b" * (256 << 10)
-
-POURED_BYTES = 8 * MIB
 
 HELD_BYTES_MAX = 48 * MIB
 """What may be under way between origin and client: kernel buffers of four sockets, and ours."""
@@ -41,191 +34,10 @@ ASK = {"Connection": "Upgrade", "Upgrade": "websocket"}
 SWITCH = head(101, [("Connection", "Upgrade"), ("Upgrade", "websocket")])
 
 
-@contextlib.contextmanager
-def bare(
-    serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None
-) -> Iterator[str]:
-    """A server on blocking sockets, for what none on an event loop does: alerts, rude ends.
-
-    It serves one connection after the other, and closes each as a socket is closed: without
-    close_notify.
-    """
-    with contextlib.ExitStack() as held, socket.create_server(("127.0.0.1", 0)) as door:
-        over = threading.Event()
-
-        def run() -> None:
-            while True:
-                line, _ = door.accept()
-                held.enter_context(line).settimeout(WITHIN_S)
-                if over.is_set():
-                    return
-                with contextlib.suppress(OSError):
-                    if context is None:
-                        serve(line)
-                        continue
-                    with context.wrap_socket(line, server_side=True) as secured:
-                        serve(secured)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield f"https://localhost:{door.getsockname()[1]}"
-        finally:
-            over.set()
-            with socket.create_connection(door.getsockname()):
-                thread.join(WITHIN_S)
-
-
-def hang_up(line: socket.socket) -> None:
-    """Read what comes, and close."""
-    line.recv(1 << 16)
-    line.close()
-
-
-def decline(line: socket.socket) -> None:
-    """As an HTTP server answers what is none."""
-    line.recv(1 << 16)
-    line.sendall(head(400) + b"what?")
-    line.close()
-
-
-def pour(line: socket.socket) -> None:
-    """Answer with much, and close at once."""
-    line.recv(1 << 16)
-    line.sendall(head(200, [("Content-Length", str(POURED_BYTES))]) + b"p" * POURED_BYTES)
-
-
-def pour_in_order(line: socket.socket) -> None:
-    """Answer with much, say that this was all, and close."""
-    pour(line)
-    assert isinstance(line, ssl.SSLSocket)
-    line.unwrap()
-
-
-@contextlib.contextmanager
-def nginx(directory: Path, certificate: Path) -> Iterator[str]:
-    """An nginx that serves what is in `directory`."""
-    port = free_port()
-    (directory / "nginx.conf").write_text(
-        f"""
-        daemon off; master_process off; pid {directory}/pid; error_log {directory}/error.log;
-        events {{}}
-        http {{
-          access_log off; client_body_temp_path {directory}/b; proxy_temp_path {directory}/p;
-          fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u;
-          scgi_temp_path {directory}/s;
-          server {{
-            listen 127.0.0.1:{port} ssl; root {directory};
-            ssl_certificate {certificate}; ssl_certificate_key {certificate};
-          }}
-        }}"""
-    )
-    command = ("nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"))
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            eventually(lambda: _listens(port), "nginx")
-            yield f"https://localhost:{port}"
-        finally:
-            process.terminate()
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
-
-
-@dataclass
-class Scenery:
-    """Origins that prove themselves in many ways, and one proxy before them all."""
-
-    loom: Loom
-    authority: Authority
-    origins: dict[str, Origin]
-    directory: Path  # nginx serves it, and what "renewed" trusts is here
-    renewal: Path  # what it should trust instead
-    asked: list[Any]  # names that clients asked the origin "good" for
-
-    def ask(self, place: str, target: str = "/x", **more: Any) -> Response:
-        return self.loom.ask(f"/{place}{target}", **more)
-
-    def because(self, reason: str) -> None:
-        """The log says why TLS failed."""
-        eventually(
-            lambda: any(
-                reason in line and 'event="tls failed"' in line and "endpoint=https://" in line
-                for line in self.loom.said().splitlines()
-            ),
-            f"{reason!r} for TLS in the log",
-        )
-
-
-def _place(name: str, url: str, **tls: Any) -> tuple[str, Settings]:
-    ejection, keepalive = {"failures": 0}, {"idle_timeout": "1m"}
-    return name, pool(url, tls=tls, ejection=ejection, keepalive=keepalive)
-
-
 @pytest.fixture(scope="module")
 def scenery(subject: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenery]:
-    it, new = (Authority(tmp_path_factory.mktemp("authority")) for _ in range(2))
-    directory = tmp_path_factory.mktemp("files")
-    shutil.copy(it.file, directory / "trusted.pem")
-    good = it.certificate("good")
-    contexts = {
-        "good": it.server(good),
-        "self": it.server(it.self_signed("self")),
-        "other": it.server(it.certificate("other", "DNS:other.example")),
-        "expired": it.server(it.certificate("expired", days=-1)),
-        "asking": it.server(good, ask=True),
-    }
-    contexts["new"] = new.server(new.certificate("new"))
-    asked: list[Any] = []
-    contexts["good"].sni_callback = lambda _line, name, _context: asked.append(name)
-    with contextlib.ExitStack() as held:
-        origins = {
-            name: held.enter_context(Origin(name, tls=context, named="localhost"))
-            for name, context in contexts.items()
-        }
-        ca = {"ca_file": str(it.file)}
-        url = {name: origin.url for name, origin in origins.items()}
-        places = dict(
-            [
-                *(_place(name, url[name], **ca) for name in contexts),
-                _place("renewed", url["new"], ca_file=str(directory / "trusted.pem")),
-                _place("nginx", held.enter_context(nginx(directory, good)), **ca),
-                *(
-                    _place(each.__name__, held.enter_context(bare(each, contexts["good"])), **ca)
-                    for each in (pour, pour_in_order)
-                ),
-                _place("system", url["good"]),
-                _place("numbered", url["good"].replace("localhost", "127.0.0.1"), **ca),
-                _place("named", url["other"], **ca, server_name="Other.Example"),
-                _place("anybody", url["self"], verify=False),
-                _place("shown", url["asking"], **ca, client_certificate=str(good)),
-                _place("plain", held.enter_context(bare(decline)), **ca),
-                _place("rude", held.enter_context(bare(hang_up)), **ca),
-                _place("silent", held.enter_context(bare(lambda _line: None)), **ca),
-                _place("old", held.enter_context(bare(hang_up, it.old_server(good))), **ca),
-                _place("strict", held.enter_context(bare(hang_up, contexts["asking"])), **ca),
-            ]
-        )
-        probe = {"path": "/well", "interval": "2s", "timeout": "2s", "rise": 1, "fall": 1}
-        places["probed"] = {**places["good"], "probe": probe}
-        places["distrusted"] = {**places["self"], "probe": probe}
-        routes = [
-            to(name, f"/{name}", name=name, rewrite={"strip_prefix": f"/{name}"}, host="endpoint")
-            for name in places
-        ]
-        for route in routes:
-            if route["name"] == "silent":
-                route["timeouts"] = {"connect": "100ms"}
-        made = held.enter_context(looms(subject))
-        limits = {"body_bytes_max": "1GiB"}
-        loom = made.start(settings(pools=places, routes=routes, limits=limits))
-        yield Scenery(loom, it, origins, directory, new.file, asked)
-        made.close()
-        for origin in origins.values():
-            assert not origin.failures, origin.failures
+    with made_up(subject, tmp_path_factory.mktemp("secured")) as made:
+        yield made
 
 
 # ---- Who is believed. ----------------------------------------------------------------------------
