@@ -83,12 +83,6 @@ def one_line(text: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("is not a name")
-    return text
-
-
 def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text) or len(text) > TEXT_CHARS_MAX:
         raise ValueError("is not a token")
@@ -258,18 +252,6 @@ def _endpoint_address(text: str) -> str:
     return str(address.endpoint_address(text))
 
 
-def _semver(text: str) -> str:
-    if not _SEMVER.fullmatch(text):
-        raise ValueError("is no version")
-    return text
-
-
-def _provider_type(text: str) -> str:
-    if not _PROVIDER_TYPE.fullmatch(text):
-        raise ValueError("is no provider_type")
-    return text
-
-
 def _model(text: str) -> str:
     if not text:
         raise ValueError("is empty")
@@ -287,12 +269,6 @@ def _bearer(text: str) -> str:
 def _argument(text: str) -> str:
     if "\0" in text or len(text) > VALUE_CHARS_MAX:
         raise ValueError(f"holds a NUL, or more than {VALUE_CHARS_MAX} characters")
-    return text
-
-
-def _variable(text: str) -> str:
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("is no name of a variable")
     return text
 
 
@@ -336,6 +312,17 @@ def _or_empty(read: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: read(text) if text else ""
 
 
+def _matching(pattern: "re.Pattern[str]", what: str) -> Callable[[str], str]:
+    """A reader of what a pattern says whole."""
+
+    def read(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"is no {what}")
+        return text
+
+    return read
+
+
 def _optional(kind: Kind) -> Kind:
     expected = f"{kind.expected}, or nothing"
     return Kind(expected, kind.do, _or_empty(kind.read), kind.private)
@@ -347,7 +334,7 @@ _WORDS: Final = (
 _ENCODE: Final = "Write it as it stands in a request, percent-encoded, without query and fragment."
 _BIND: Final = "Write 127.0.0.1:8080, [::1]:8080, :8080 or unix:/run/app.sock."
 
-_NAME_KIND: Final = Kind("a name", _WORDS, _name)
+_NAME_KIND: Final = Kind("a name", _WORDS, _matching(_NAME, "name"))
 _TOKEN_KIND: Final = Kind("a token (RFC 9110 §5.6.2)", "Use letters, digits and dashes.", _token)
 _PATH_KIND: Final = Kind("a path such as /api", _ENCODE, _url_path)
 _REGEX_KIND: Final = Kind(
@@ -431,11 +418,15 @@ KINDS: Final[dict[str, Kind]] = {
         _location,
     ),
     "body": Kind("text", "Serve large bodies from an endpoint.", _body, private=True),
-    "semver": Kind("a version such as 1.2.0 (semver.org)", "Write three numbers.", _semver),
+    "semver": Kind(
+        "a version such as 1.2.0 (semver.org)",
+        "Write three numbers.",
+        _matching(_SEMVER, "version"),
+    ),
     "provider_type": Kind(
         "lower-case letters, digits and dashes, at most 63, a letter or digit first",
         "Write it as in the plugin's metadata.",
-        _provider_type,
+        _matching(_PROVIDER_TYPE, "provider_type"),
     ),
     "model": Kind("the id of a model", "Write it as the provider does.", _model),
     "bearer": Kind(
@@ -445,7 +436,11 @@ KINDS: Final[dict[str, Kind]] = {
         private=True,
     ),
     "argument": Kind("text without NUL", "Take it out.", _argument, private=True),
-    "variable": Kind("the name of a variable", "Use letters, digits and _.", _variable),
+    "variable": Kind(
+        "the name of a variable",
+        "Use letters, digits and _.",
+        _matching(_VARIABLE, "name of a variable"),
+    ),
     "optional_base_url": Kind(
         "http://host:port/base, https://host/base or unix:/path, or nothing",
         "Write http://127.0.0.1:11434/v1.",

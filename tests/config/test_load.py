@@ -173,7 +173,7 @@ def test_a_problem_says_where_what_was_seen_what_was_expected_and_what_to_do() -
         ({"trusted_proxies": [None]}, "trusted_proxies[0]", "nothing is not text"),
         ({"trusted_proxies": ["x" * 99]}, "trusted_proxies[0]", "x" * 60 + "… is not a network"),
         ({"pools": [1]}, "pools", "a list is not a mapping"),
-        ({"pools": {**POOLS, "a b": POOLS["app"]}}, 'pools."a b"', '"a b" is not a name'),
+        ({"pools": {**POOLS, "a b": POOLS["app"]}}, 'pools."a b"', '"a b" is no name'),
         (with_pool(endpoints=[7]), "pools.app.endpoints[0]", "7 is not a mapping"),
         (with_pool(endpoints=None), "pools.app.endpoints", "nothing is not a list"),
         (with_pool(retry_budget={"ratio": 2}), "pools.app.retry_budget.ratio", "2 is above 1"),
