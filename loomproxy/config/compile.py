@@ -22,11 +22,13 @@ from loomproxy.config.model import (
     Probe,
     Rewrite,
     Route,
+    Tls,
 )
 from loomproxy.config.problem import Problems
 from loomproxy.core import route as core
+from loomproxy.core.chat.catalogue import Catalogue
 from loomproxy.core.chat.provider import Provider
-from loomproxy.core.endpoint import EjectionPolicy, EndpointSpec, KeepaliveSpec
+from loomproxy.core.endpoint import EjectionPolicy, EndpointSpec, KeepaliveSpec, TlsSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.pool import Balance, PoolSpec, ProbeSpec
@@ -34,6 +36,13 @@ from loomproxy.core.snapshot import Snapshot
 
 HEALTH_PATHS: Final = (b"/health", b"/health/live", b"/health/ready")
 METRICS_PATHS: Final = (b"/metrics",)
+MODELS_PATH: Final = b"/v1/models"
+CHATS: Final = {
+    "chat": (b"/v1/chat/completions", core.Chat("openai")),
+    "chat-loom": (b"/api/v1/chat/completions", core.Chat("loom")),
+    "chat-loom-stream": (b"/api/v1/chat/completions/stream", core.Chat("loom", streams=True)),
+}
+"""Where chats are answered, by the name of the route."""
 
 
 class ConfigError(ValueError):
@@ -55,6 +64,7 @@ def compile_snapshot(config: Config, revision: int, providers: Iterable[Provider
     dynamic = config.dynamic
     routes = [
         *_house(config.static.listeners),
+        *_chats(config.static.listeners, dynamic),
         *(_route(route, place, dynamic) for place, route in enumerate(dynamic.routes)),
     ]
     by_type = {provider.provider_type: provider for provider in providers}
@@ -69,6 +79,7 @@ def compile_snapshot(config: Config, revision: int, providers: Iterable[Provider
         limits=_limits(dynamic, routes),
         timeouts=_timeouts(dynamic),
         providers=by_type,
+        catalogue=Catalogue(by_type.values()),
     )
 
 
@@ -129,6 +140,18 @@ def _pool(name: str, pool: Pool) -> PoolSpec:
         probe=None if pool.probe is None else _probe(pool.probe),
         retry_budget_ratio=budget.ratio,
         retries_min_per_s=budget.retries_min_per_s,
+        tls=tls_spec(pool.tls),
+    )
+
+
+def tls_spec(tls: Tls) -> TlsSpec:
+    """What a pool says of TLS, in the words of core."""
+    return TlsSpec(
+        verify=tls.verify,
+        ca_file=tls.ca_file,
+        server_name=tls.server_name,
+        client_certificate=tls.client_certificate,
+        client_key=tls.client_key,
     )
 
 
@@ -138,6 +161,7 @@ def _provider_pool(provider: Provider) -> PoolSpec:
         name=provider.pool,
         endpoints=provider.endpoints,
         balance=Balance.LEAST_IN_FLIGHT,
+        follows=True,
     )
 
 
@@ -170,6 +194,31 @@ def _house(listeners: Iterable[Listener]) -> list[core.Route]:
         )
         for name, paths, names in wanted
         if names
+    ]
+
+
+def _chats(listeners: Iterable[Listener], dynamic: Dynamic) -> list[core.Route]:
+    """The routes of chats and models, on the listeners that say so."""
+    names = frozenset(at.name for at in listeners if at.chat)
+    if not names:
+        return []
+    exact, prefix = core.PathKind.EXACT, core.PathKind.PREFIX
+    return [
+        core.Route(
+            name="models",
+            match=core.Match(path_kind=prefix, paths=(MODELS_PATH,), listeners=names),
+            action=core.Models(MODELS_PATH),
+        ),
+        *(
+            core.Route(
+                name=name,
+                match=core.Match(path_kind=exact, paths=(path,), listeners=names),
+                action=action,
+                timeouts=_timeouts(dynamic),
+                body_bytes_max=dynamic.limits.chat_body_bytes_max,
+            )
+            for name, (path, action) in CHATS.items()
+        ),
     ]
 
 

@@ -25,6 +25,9 @@ PATH_CHARS_MAX: Final = 2048
 VALUE_CHARS_MAX: Final = 8192
 BODY_CHARS_MAX: Final = 64 << 10
 
+BEARER_CHARS_MIN: Final = 16
+"""Of a token that lets somebody in: 16 random hex digits are 64 bits, beyond guessing online."""
+
 UNIX_PEERS: Final = "unix"
 """Among networks: whoever connects to a Unix socket."""
 HEADER_PLACEHOLDERS: Final = ("client_ip", "request_id", "host", "scheme", "path", "route")
@@ -51,6 +54,7 @@ _SEMVER: Final = re.compile(  # semver.org, item 2, 9 and 10
     r"(?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){2}(?:-[0-9A-Za-z.-]{1,64})?(?:\+[0-9A-Za-z.-]{1,64})?"
 )
 _PROVIDER_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_BEARER: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 §2.1
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -77,12 +81,6 @@ def one_line(text: str) -> str:
     """Text on one line, with nothing that a terminal or a log would stumble over."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("is not a name")
-    return text
 
 
 def _token(text: str) -> str:
@@ -214,6 +212,11 @@ def _authority(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    address.check_host(text)
+    return text.lower()
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
@@ -249,33 +252,23 @@ def _endpoint_address(text: str) -> str:
     return str(address.endpoint_address(text))
 
 
-def _semver(text: str) -> str:
-    if not _SEMVER.fullmatch(text):
-        raise ValueError("is no version")
-    return text
-
-
-def _provider_type(text: str) -> str:
-    if not _PROVIDER_TYPE.fullmatch(text):
-        raise ValueError("is no provider_type")
-    return text
-
-
 def _model(text: str) -> str:
     if not text:
         raise ValueError("is empty")
     return _text(text)
 
 
-def _argument(text: str) -> str:
-    if "\0" in text or len(text) > VALUE_CHARS_MAX:
-        raise ValueError(f"holds a NUL, or more than {VALUE_CHARS_MAX} characters")
+def _bearer(text: str) -> str:
+    if len(text) < BEARER_CHARS_MIN:
+        raise ValueError(f"is shorter than {BEARER_CHARS_MIN} characters")
+    if len(text) > TEXT_CHARS_MAX or not _BEARER.fullmatch(text):
+        raise ValueError("holds characters that no token has, or is too long")
     return text
 
 
-def _variable(text: str) -> str:
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("is no name of a variable")
+def _argument(text: str) -> str:
+    if "\0" in text or len(text) > VALUE_CHARS_MAX:
+        raise ValueError(f"holds a NUL, or more than {VALUE_CHARS_MAX} characters")
     return text
 
 
@@ -319,6 +312,17 @@ def _or_empty(read: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: read(text) if text else ""
 
 
+def _matching(pattern: "re.Pattern[str]", what: str) -> Callable[[str], str]:
+    """A reader of what a pattern says whole."""
+
+    def read(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"is no {what}")
+        return text
+
+    return read
+
+
 def _optional(kind: Kind) -> Kind:
     expected = f"{kind.expected}, or nothing"
     return Kind(expected, kind.do, _or_empty(kind.read), kind.private)
@@ -330,7 +334,7 @@ _WORDS: Final = (
 _ENCODE: Final = "Write it as it stands in a request, percent-encoded, without query and fragment."
 _BIND: Final = "Write 127.0.0.1:8080, [::1]:8080, :8080 or unix:/run/app.sock."
 
-_NAME_KIND: Final = Kind("a name", _WORDS, _name)
+_NAME_KIND: Final = Kind("a name", _WORDS, _matching(_NAME, "name"))
 _TOKEN_KIND: Final = Kind("a token (RFC 9110 §5.6.2)", "Use letters, digits and dashes.", _token)
 _PATH_KIND: Final = Kind("a path such as /api", _ENCODE, _url_path)
 _REGEX_KIND: Final = Kind(
@@ -384,6 +388,11 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "authority": _AUTHORITY_KIND,
     "optional_authority": _optional(_AUTHORITY_KIND),
+    "optional_host": Kind(
+        "a host name or an address, or nothing",
+        "Leave the port and brackets away.",
+        _or_empty(_host),
+    ),
     "trusted_peer": Kind(
         f"an address, a network or {UNIX_PEERS}",
         f"Write 10.0.0.0/8, 192.0.2.7 or fd00::/8; {UNIX_PEERS} for peers on Unix sockets.",
@@ -393,7 +402,7 @@ KINDS: Final[dict[str, Kind]] = {
     "admin_address": Kind("auto, or an address to listen on", _BIND, _admin_address),
     "tcp_address": Kind("an address and a port", "Write 127.0.0.1:9000.", _tcp_address),
     "endpoint_address": Kind(
-        "http://host:port or unix:/path",
+        "http://host:port, https://host or unix:/path",
         "Write http://127.0.0.1:9000; to change paths, set the route's `rewrite:`.",
         _endpoint_address,
     ),
@@ -409,17 +418,31 @@ KINDS: Final[dict[str, Kind]] = {
         _location,
     ),
     "body": Kind("text", "Serve large bodies from an endpoint.", _body, private=True),
-    "semver": Kind("a version such as 1.2.0 (semver.org)", "Write three numbers.", _semver),
+    "semver": Kind(
+        "a version such as 1.2.0 (semver.org)",
+        "Write three numbers.",
+        _matching(_SEMVER, "version"),
+    ),
     "provider_type": Kind(
         "lower-case letters, digits and dashes, at most 63, a letter or digit first",
         "Write it as in the plugin's metadata.",
-        _provider_type,
+        _matching(_PROVIDER_TYPE, "provider_type"),
     ),
     "model": Kind("the id of a model", "Write it as the provider does.", _model),
+    "bearer": Kind(
+        f"a token of {BEARER_CHARS_MIN} to {TEXT_CHARS_MAX} characters (RFC 6750 §2.1)",
+        "Make one with `openssl rand -hex 32`.",
+        _bearer,
+        private=True,
+    ),
     "argument": Kind("text without NUL", "Take it out.", _argument, private=True),
-    "variable": Kind("the name of a variable", "Use letters, digits and _.", _variable),
+    "variable": Kind(
+        "the name of a variable",
+        "Use letters, digits and _.",
+        _matching(_VARIABLE, "name of a variable"),
+    ),
     "optional_base_url": Kind(
-        "http://host:port/base or unix:/path, or nothing",
+        "http://host:port/base, https://host/base or unix:/path, or nothing",
         "Write http://127.0.0.1:11434/v1.",
         _or_empty(_base_url),
     ),

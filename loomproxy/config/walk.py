@@ -395,8 +395,10 @@ def shown(value: object, *, private: bool = False) -> str:
         return "a list"
     if value is None:
         return "nothing"
-    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS_MAX:
-        return "a huge number"  # Python refuses to write very long ones out.
+    huge = isinstance(value, int) and value.bit_length() > _SHOWN_BITS_MAX
+    if huge or (private and not isinstance(value, bool)):
+        # Python refuses to write very long ones out; and digits without quotes may be a secret.
+        return "a huge number" if huge else "the number"
     return _cut(str(value).lower() if isinstance(value, bool) else str(value))
 
 

@@ -5,17 +5,25 @@ Accept asks for it and as text elsewhere; nothing in it tells about the inside.
 """
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from loomproxy.core import hygiene
-from loomproxy.core.fault import METHOD_NOT_ALLOWED, Fault
+from loomproxy.core.chat import complaint as complaints
+from loomproxy.core.chat.catalogue import Catalogue
+from loomproxy.core.chat.complaint import Complaint
+from loomproxy.core.chat.dialect import OPENAI, Dialect
+from loomproxy.core.fault import METHOD_NOT_ALLOWED, MODEL_NOT_FOUND, Fault
 from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.core.message import RequestHead, field
-from loomproxy.core.route import Redirect, Respond
+from loomproxy.core.route import Models, Redirect, Respond
 
 TEXT: Final = b"text/plain; charset=utf-8"
 JSON: Final = b"application/json"
+EVENT_STREAM: Final = b"text/event-stream"
+UNBUFFERED: Final = b"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+"""What a stream says to those between us and the client: pass each event on as it comes."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +57,26 @@ def refusal(fault: Fault, request: RequestHead, request_id: bytes) -> Answer:
         request_id,
     )
     return Answer(fault.status, TEXT, body, allow)
+
+
+def complaint(said: Complaint, dialect: Dialect, request_id: bytes) -> Answer:
+    """What the client of a chat is told, in its dialect."""
+    # RFC 9110 §15.5.6: a 405 MUST say which methods are allowed.
+    allow = b"Allow: POST\r\n" if said.fault is METHOD_NOT_ALLOWED else b""
+    wait = b"Retry-After: %b\r\n" % said.retry_after.encode() if said.retry_after else b""
+    return Answer(said.status, JSON, dialect.error(said, request_id), allow + wait)
+
+
+def models(action: Models, request: RequestHead, catalogue: Catalogue, request_id: bytes) -> Answer:
+    """The list of models, or the one that the path names behind it."""
+    name = unquote_to_bytes(request.path[len(action.path) :]).decode("utf-8", "replace")
+    if not name:
+        return Answer(200, JSON, catalogue.listing)
+    entry = catalogue.entry(name.removeprefix("/"))
+    if entry is not None:
+        return Answer(200, JSON, entry)
+    said = complaints.of_fault(MODEL_NOT_FOUND, param="model")
+    return Answer(said.status, JSON, OPENAI.error(said, request_id))
 
 
 def configured(action: Respond | Redirect, request: RequestHead, scheme: bytes) -> Answer:

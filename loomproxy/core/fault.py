@@ -111,6 +111,11 @@ NO_ROUTE = _fault("no_route", Side.POLICY, 404, "No route matches this request."
 METHOD_NOT_ALLOWED = _fault(
     "method_not_allowed", Side.POLICY, 405, "The method is not allowed here; use GET or HEAD."
 )
+CHAT_INVALID = _fault("chat_invalid", Side.POLICY, 400, "The request is not that of a chat.")
+CODING_OF_CHAT = _fault(
+    "coding_of_chat", Side.POLICY, 415, "The request body must not be compressed."
+)
+MODEL_NOT_FOUND = _fault("model_not_found", Side.POLICY, 404, "No provider serves this model.")
 DRAIN_DEADLINE = _fault(
     "drain_deadline", Side.POLICY, 503, "The proxy is shutting down.", timeout=True
 )
@@ -124,6 +129,9 @@ QUEUE_TIMEOUT = _fault(
 
 CONNECTION_UNAFFORDABLE = _fault(
     "connection_unaffordable", Side.RESOURCE, 503, "The proxy has no more connections to spare."
+)
+BODY_UNAFFORDABLE = _fault(
+    "body_unaffordable", Side.RESOURCE, 503, "The proxy has no more memory to spare for chats."
 )
 
 # The upstream.
@@ -140,6 +148,13 @@ CONNECT_TIMEOUT = _fault(
     504,
     "The upstream could not be reached in time.",
     timeout=True,
+    again=Again.ELSEWHERE,
+)
+TLS_FAILED = _fault(
+    "tls_failed",
+    Side.UPSTREAM,
+    502,
+    "The upstream could not be reached securely.",
     again=Again.ELSEWHERE,
 )
 UPSTREAM_CLOSED = _fault(
@@ -162,6 +177,13 @@ UPSTREAM_STALLED = _fault(
 TUNNEL_IDLE = _fault(
     "tunnel_idle", Side.POLICY, 0, "The tunnel carried nothing for too long.", timeout=True
 )
+STREAM_TRUNCATED = _fault(
+    "stream_truncated",
+    Side.UPSTREAM,
+    502,
+    "The provider's answer ended before it was complete.",
+)
+PROVIDER_ERROR = _fault("provider_error", Side.UPSTREAM, 502, "The provider reported an error.")
 
 # Ourselves.
 INTERNAL_ERROR = _fault("internal_error", Side.INTERNAL, 500, "Something went wrong in the proxy.")

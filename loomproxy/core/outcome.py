@@ -1,9 +1,28 @@
 """The one record of a finished exchange: for the access log, the metrics and the operator."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from loomproxy.core.message import RequestHead
 from loomproxy.core.units import NO_MOMENT, Instant
+
+COUNTED: Final = "provider"
+ESTIMATED: Final = "estimated"
+UNANSWERED: Final = "none"
+"""Who counted the tokens of a chat: its provider; nobody, so they are estimated; or there are none,
+for nothing was answered."""
+
+
+@dataclass(slots=True, frozen=True)
+class Spent:
+    """What one chat took of its provider, for who counts tokens."""
+
+    provider: str
+    model: str  # as the provider calls it; "(other)" for one that it does not list
+    prompt_tokens: int
+    completion_tokens: int
+    usage_from: str  # one of the words above
+    stream: bool  # the client asked for one
 
 
 # Not a Struct: it is written to field by field, which costs a Struct twice as much.
@@ -30,3 +49,4 @@ class Outcome:
     answered_at: Instant = NO_MOMENT  # the final response head arrived
     ended_at: Instant = NO_MOMENT  # everything was over
     listener: str = ""  # where the client came in; only told with a fault
+    chat: Spent | None = None  # of a chat that came to a provider

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from loomproxy.core import fault as faults
-from loomproxy.core.outcome import Outcome
+from loomproxy.core.outcome import ESTIMATED, Outcome, Spent
 
 BUCKETS_S: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
@@ -61,13 +61,20 @@ CLIENT_SILENT: Final = "client_silent"
 CLIENT_IDLE: Final = "client_idle"
 """A limit: a connection that brought no further request was closed."""
 
+CHAT_SERIES_MAX: Final = 1000
+"""Pairs of provider and model that are counted apart; operators choose their names. Beyond it, all
+is counted as `OVERFLOW`."""
+
 _LIMITED: Final = frozenset("cL")
 """First termination letters: a client that was too slow, and what our rules refuse of one."""
 
-_ROUTED: Final = frozenset((faults.NO_ROUTE.name, faults.METHOD_NOT_ALLOWED.name))
+_ROUTED: Final = frozenset(
+    (faults.NO_ROUTE.name, faults.METHOD_NOT_ALLOWED.name, faults.MODEL_NOT_FOUND.name)
+)
 """Refused only because nothing is there."""
 
 _SWITCHED: Final = 101
+_ERROR_MIN: Final = 400
 _ANSWERED_PHASES: Final = frozenset("DLT")
 """Phases, by termination letter, which an exchange can only reach after a final response head."""
 
@@ -89,6 +96,24 @@ class Histogram(msgspec.Struct, gc=False):
             mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)
         ]
         self.sum_s += other.sum_s
+
+    def quantile(self, share: float) -> float | None:
+        """The duration in seconds that `share` (above 0, up to 1) of all observed did not exceed.
+
+        Read off a straight line through its bucket, as Prometheus does; what lies beyond the last
+        bound counts as that bound. None when nothing was observed.
+        """
+        rank = share * sum(self.counts)
+        if not rank:
+            return None
+        below = 0
+        low = 0.0
+        for high, count in zip(BUCKETS_S, self.counts, strict=False):
+            if below + count >= rank:
+                return low + (high - low) * (rank - below) / count
+            below += count
+            low = high
+        return BUCKETS_S[-1]
 
 
 class Series(msgspec.Struct, gc=False):
@@ -115,6 +140,33 @@ class Series(msgspec.Struct, gc=False):
         self.first_byte.add(other.first_byte)
 
 
+class ChatSeries(msgspec.Struct, gc=False):
+    """What was counted of the chats with one model of a provider."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: int = 0  # chats whose tokens nobody counted
+    results: dict[str, int] = msgspec.field(default_factory=dict)
+    """Chats by the name of their fault; without one `ok`, or `refused` by the provider."""
+
+    def count(self, spent: Spent, outcome: Outcome) -> None:
+        """Count one chat that came to its provider."""
+        self.prompt_tokens += spent.prompt_tokens
+        self.completion_tokens += spent.completion_tokens
+        self.estimated += spent.usage_from == ESTIMATED
+        refused = "ok" if outcome.status < _ERROR_MIN else "refused"
+        result = outcome.fault or refused
+        self.results[result] = self.results.get(result, 0) + 1
+
+    def add(self, other: "ChatSeries") -> None:
+        """Add all that `other` counted."""
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.estimated += other.estimated
+        for result, times in other.results.items():
+            self.results[result] = self.results.get(result, 0) + times
+
+
 class Tally(msgspec.Struct):
     """Everything that one worker, or all of them, counted."""
 
@@ -123,6 +175,9 @@ class Tally(msgspec.Struct):
     limits: dict[tuple[str, str], int] = msgspec.field(
         default_factory=dict
     )  # by (listener, reason)
+    chats: dict[tuple[str, str], ChatSeries] = msgspec.field(
+        default_factory=dict
+    )  # by (provider, model)
     access_log_dropped: int = 0  # lines; the worker sets it before it tells its tally
 
     def count(self, outcome: Outcome) -> None:
@@ -144,6 +199,10 @@ class Tally(msgspec.Struct):
             series.first_byte.observe(outcome.answered_at - outcome.opened_at)
         if outcome.attempts > 1 or not outcome.reused:
             _count_attempts(series, outcome)
+        if outcome.chat is not None:
+            self._chat_series(outcome.chat.provider, outcome.chat.model).count(
+                outcome.chat, outcome
+            )
 
     def _count_trouble(self, series: Series, outcome: Outcome) -> None:
         """Count an exchange that did not end as it should."""
@@ -164,11 +223,19 @@ class Tally(msgspec.Struct):
         key = (route, pool) if len(self.series) < SERIES_MAX else OVERFLOW
         return self.series.setdefault(key, Series())
 
+    def _chat_series(self, provider: str, model: str) -> ChatSeries:
+        key = (provider, model)
+        if key not in self.chats and len(self.chats) >= CHAT_SERIES_MAX:
+            key = OVERFLOW
+        return self.chats.setdefault(key, ChatSeries())
+
     def fold(self, other: "Tally") -> None:
         """Add all that `other` counted. `other` stays as it is, and nothing of it is shared."""
         for key, theirs in other.series.items():
             mine = self.series.get(key)
             (self._series(*key) if mine is None else mine).add(theirs)
+        for chat, counted in other.chats.items():
+            self._chat_series(*chat).add(counted)
         for letters, times in other.terminations.items():
             self.terminations[letters] = self.terminations.get(letters, 0) + times
         for reason, times in other.limits.items():

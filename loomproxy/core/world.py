@@ -5,16 +5,23 @@ endpoints that the new pools keep carry their health and what they have in fligh
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.pool import Pool
 from loomproxy.core.snapshot import Snapshot
 
+CHAT_BYTES_MAX: Final = 256 << 20
+"""Bodies of chats that one worker keeps: a chat's request until its model is known and in case of
+another attempt, and an answer that is no stream until it is whole. Beyond it chats are refused with
+503, while everything that is streamed goes on.
+"""
+
 
 class World:
     """What all exchanges of a worker share; `draining` and `date` they look up late."""
 
-    __slots__ = ("date", "draining", "pools", "snapshot")
+    __slots__ = ("chat_bytes", "date", "draining", "pools", "snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -22,6 +29,7 @@ class World:
             name: Pool(spec, None) for name, spec in snapshot.pools.items()
         }
         self.draining = False
+        self.chat_bytes = 0  # of bodies that chats keep, requests and answers
         self.date = b""  # as in the Date field (RFC 9110 §5.6.7); b"": nobody has said yet
 
     def publish(self, snapshot: Snapshot) -> list[Endpoint]:

@@ -26,13 +26,15 @@ from loomproxy.core.child import ChildPolicy
 from loomproxy.core.units import Instant
 from loomproxy.log import log
 from loomproxy.node import status
-from loomproxy.node.admin import Admin, as_json
+from loomproxy.node.admin import Admin
 from loomproxy.node.demo import Demo
 from loomproxy.node.group import Group, first_of
 from loomproxy.node.guests import END_TIMEOUT_S, Ground, Guests
-from loomproxy.node.http import HttpServer, Reply
+from loomproxy.node.http import HttpServer, Reply, as_json
 from loomproxy.node.lifecycle import GateError, Gates, Shutdown
 from loomproxy.node.notify import Notifier
+from loomproxy.node.plugin_api import PluginApi
+from loomproxy.node.plugin_figures import Plugins, summary
 from loomproxy.node.reload import Reloader, Report, Source, refusal
 from loomproxy.node.runtime import (
     RuntimeDirectoryError,
@@ -111,7 +113,20 @@ class Node:
             b"/metrics": self._page_metrics,
             b"/api/v1/health": self._page_ok,
         }
-        self.admin = Admin(public, status=self.status, reload=self.reload, drain=self.drain)
+        self._plugins = Plugins(self.supervisor, lambda: self.guests.manager)
+        self.admin = Admin(
+            public,
+            status=self.status,
+            reload=self.reload,
+            drain=self.drain,
+            plugins=PluginApi(
+                lambda: self.guests.manager,
+                self._plugins.now,
+                self.group.spawn,
+                leaving=self._leave.is_set,
+            ),
+            token=static.admin.token,
+        )
 
     # What operators ask for.
 
@@ -179,6 +194,7 @@ class Node:
             "listeners": status.listeners(self.sockets),
             "workers": status.workers(self.supervisor.slots),
             "pools": status.pools(stats),
+            "plugins": [summary(one) for one in self._plugins.beside(stats)],
         }
 
     # How it lives.
@@ -278,7 +294,8 @@ class Node:
             sock = bind_unix(parsed.path, mode=_ADMIN_MODE, backlog=_ADMIN_BACKLOG, where=where)
         else:
             sock = listen_tcp(parsed, backlog=_ADMIN_BACKLOG, where=where)
-        server = HttpServer(self.admin.answer, self.group.spawn)
+        answer = self.admin.answer if parsed.path else self.admin.answer_anybody
+        server = HttpServer(answer, self.group.spawn)
         self._shutdown.add(
             "admin", partial(self._close_admin, server, parsed.path), timeout_s=STEP_TIMEOUT_S
         )
@@ -287,6 +304,7 @@ class Node:
     async def _close_admin(self, server: HttpServer, path: str) -> None:
         if path:
             remove_unix(path)
+        self.admin.close()
         await server.close()
         self.notifier.close()
 
@@ -347,7 +365,8 @@ class Node:
 
         stats = await self.supervisor.stats()
         ready = health.is_ready(self._house())
-        return metrics.page(self.supervisor, self.reloader, stats, ready=ready)
+        plugins = self._plugins.beside(stats)
+        return metrics.page(self.supervisor, self.reloader, stats, plugins, ready=ready)
 
     def _house(self) -> health.House:
         supervisor = self.supervisor

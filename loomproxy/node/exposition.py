@@ -20,12 +20,15 @@ from prometheus_client.registry import Collector
 
 from loomproxy.channel import EndpointStatus, PoolStatus
 from loomproxy.core.tally import BUCKETS_S, CODE_CLASSES, Histogram, Series, Tally
+from loomproxy.node.plugin_figures import Plugin
+from loomproxy.node.plugin_metrics import families
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """Of the page; the text format that every version of Prometheus and its relatives reads."""
 
 _BOUNDS: Final = (*map(str, BUCKETS_S), "+Inf")
 _OF_ROUTE: Final = ("route", "pool")
+_OF_MODEL: Final = ("provider", "model")
 _OF_ENDPOINT: Final = ("pool", "endpoint")
 
 
@@ -50,6 +53,7 @@ class Reading(msgspec.Struct, frozen=True):
     worker_restarts: int  # starts beyond the first of each slot
     reloads: Mapping[str, int]  # by result
     node_loop_lag_s: float = 0.0
+    plugins: tuple[Plugin, ...] = ()
 
 
 def render(reading: Reading) -> bytes:
@@ -70,8 +74,10 @@ class _Collector(Collector):
         reading = self._reading
         yield from _traffic(reading.tally)
         yield from _times(reading.tally)
+        yield from _chats(reading.tally)
         yield from _now(reading.workers)
         yield from _endpoints(reading.workers)
+        yield from families(reading.plugins)
         yield from _house(reading)
 
 
@@ -136,6 +142,29 @@ def _times(tally: Tally) -> Iterator[Metric]:
         "From an open upstream connection to the final response head.",
         ((labels, series.first_byte) for labels, series in upstream),
     )
+
+
+def _chats(tally: Tally) -> Iterator[Metric]:
+    chats = CounterMetricFamily(
+        "loomproxy_chats",
+        "Chats that came to a provider: ok, refused by it, or the fault that ended them.",
+        labels=(*_OF_MODEL, "result"),
+    )
+    tokens = CounterMetricFamily(
+        "loomproxy_chat_tokens", "Tokens of chats, by kind.", labels=(*_OF_MODEL, "kind")
+    )
+    estimated = CounterMetricFamily(
+        "loomproxy_chats_estimated",
+        "Chats whose provider told no usage, so that their tokens are an estimate.",
+        labels=_OF_MODEL,
+    )
+    for labels, series in tally.chats.items():
+        for result, times in series.results.items():
+            chats.add_metric((*labels, result), times)
+        tokens.add_metric((*labels, "prompt"), series.prompt_tokens)
+        tokens.add_metric((*labels, "completion"), series.completion_tokens)
+        estimated.add_metric(labels, series.estimated)
+    yield from (chats, tokens, estimated)
 
 
 def _histograms(

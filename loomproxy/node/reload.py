@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from loomproxy.config.key import Base
+from loomproxy.config.kinds import KINDS
 from loomproxy.config.model import Config, Static
 from loomproxy.config.problem import Problem, Problems
+from loomproxy.config.shape import Group, Leaf, Maybe, Shape
 from loomproxy.log import log
 from loomproxy.node.guests import Guests
 from loomproxy.node.supervisor import Supervisor
@@ -110,10 +113,8 @@ def static_changes(before: Static, after: Static) -> list[Problem]:
 
 def _differences(before: object, after: object, path: str = "") -> Iterator[tuple[str, object]]:
     """The keys whose values differ, as deep as they can be named, with what was before."""
-    if isinstance(before, msgspec.Struct) and isinstance(after, type(before)):
-        for field in msgspec.structs.fields(before):
-            key = f"{path}.{field.encode_name}" if path else field.encode_name
-            yield from _differences(getattr(before, field.name), getattr(after, field.name), key)
+    if isinstance(before, Base) and isinstance(after, type(before)):
+        yield from _differences_of_keys(before, after, path)
     elif isinstance(before, tuple) and isinstance(after, tuple) and len(before) == len(after):
         for place, (one, other) in enumerate(zip(before, after, strict=True)):
             yield from _differences(one, other, f"{path}[{place}]")
@@ -121,3 +122,20 @@ def _differences(before: object, after: object, path: str = "") -> Iterator[tupl
         yield path, f"{len(before)} of them"
     elif before != after:
         yield path, before
+
+
+def _differences_of_keys(before: Base, after: Base, path: str) -> Iterator[tuple[str, object]]:
+    """Those of each key; of a secret, only that it differs."""
+    for key in Group(type(before)).keys:
+        below = f"{path}.{key.name}" if path else key.name
+        was, becomes = getattr(before, key.attribute), getattr(after, key.attribute)
+        if not _is_private(key.shape):
+            yield from _differences(was, becomes, below)
+        elif was != becomes:
+            yield below, "which is not shown"
+
+
+def _is_private(shape: Shape) -> bool:
+    """Whether a value of this shape may be a secret."""
+    leaf = shape.item if isinstance(shape, Maybe) else shape
+    return isinstance(leaf, Leaf) and leaf.kind in KINDS and KINDS[leaf.kind].private

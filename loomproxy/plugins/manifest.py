@@ -4,6 +4,7 @@ The structs are read as those of the configuration are: by the same walk, with e
 once, unknown keys refused, and `${…}` resolved. What needs two keys is `_check`'s to say.
 """
 
+import os
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from loomproxy.config.problem import Problem, Problems
 from loomproxy.config.shape import Key, keys_of
 from loomproxy.config.text import Tree, UnreadableError, tree_of
 from loomproxy.config.walk import PROBLEMS_MAX, Walk, joined, shown
+from loomproxy.plugins import schema
 from loomproxy.plugins.contract import Metadata, ModelInfo
 from loomproxy.plugins.wire import MODELS_MAX, check_metadata, check_models
 
@@ -182,7 +184,8 @@ def read(path: Path, environ: Mapping[str, str]) -> Found | Problems:
     symbolic link to a file is followed, for Kubernetes mounts all files as such.
     """
     try:
-        directory = path.parent.resolve(strict=True)
+        # Path.resolve meets a link to itself with another exception in each Python.
+        directory = Path(os.path.realpath(path.parent, strict=True))
         text = read_text(str(path), BYTES_MAX)
     except OSError as error:
         seen = f"it cannot be read ({error.strerror})"
@@ -239,6 +242,7 @@ def _is_within(path: str, outer: str) -> bool:
 def _check(manifest: Manifest, tree: Tree, told: list[Problem]) -> list[Problem]:
     """What is wrong between keys; `tree` says which were written, `told` what was wrong in them."""
     problems = check_metadata(manifest.metadata, "metadata")
+    problems += schema.check(manifest.metadata.config_schema, "metadata.config_schema")
     if not {problem.path for problem in told} & {"type", "command", "endpoint"}:
         problems += _check_type(manifest)
         problems += _check_meaning(manifest, tree)

@@ -16,9 +16,9 @@ Text that a reference stands for (`${ACME_TIMEOUT}`) is read as its field's type
 the environment can be nothing but text. Other text never is. A key whose value is null is a key
 that was not written.
 
-Patterns run on at most PATTERN_TEXT_CHARS_MAX characters. A pattern may still be made to take for
-ever; it is the manifest's author who writes it, and whoever installs a plugin lets its author run
-whole programs.
+Patterns run on at most PATTERN_TEXT_CHARS_MAX characters. One can still be written so that it
+takes for ever; it comes from a manifest, and whoever installs a plugin lets its author run whole
+programs. Patterns that come over the wire are never run.
 
 No problem repeats a value that is `sensitive`, or that a reference stands for.
 """
@@ -26,7 +26,7 @@ No problem repeats a value that is `sensitive`, or that a reference stands for.
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from loomproxy.config.problem import Problem, Problems
@@ -48,7 +48,10 @@ STRING_CHARS_MAX: Final = 64 << 10
 PATTERN_TEXT_CHARS_MAX: Final = 8192
 """Of a value that a pattern is held against."""
 
-_ENUM_SHOWN_MAX: Final = 20
+_SHOWN_MAX: Final = 20
+"""Names, or values to choose from, in one problem."""
+
+_ABOUT_CHARS_MAX: Final = 200
 _INT_BITS_MAX: Final = 63
 
 _WHOLE: Final = re.compile(r"[-+]?[0-9]{1,19}")
@@ -165,6 +168,8 @@ def _check_enum(field: ConfigField, enum: tuple[object, ...], where: str) -> lis
         return [Problem(where, seen, expected, "Take it out, or say what may be chosen.")]
     problems = []
     for index, item in enumerate(enum):
+        if field.type == "int" and isinstance(item, float) and item.is_integer():
+            continue  # Values are compared, and 1.0 is 1.
         try:
             _TYPES[field.type](item)
         except _Wrong as wrong:
@@ -178,7 +183,7 @@ def _unknown(
     schema: tuple[ConfigField, ...], given: Mapping[str, object], path: str
 ) -> list[Problem]:
     known = sorted(field.name for field in schema)
-    expected = "one of " + ", ".join(known) if known else "no keys: the plugin takes none"
+    expected = _one_of(known) if known else "no keys: the plugin takes none"
     problems = []
     for name in given:
         if name not in known:
@@ -191,7 +196,10 @@ def _unknown(
 
 
 def _about(field: ConfigField) -> str:
-    return f": {field.description}" if field.description else "."
+    about = field.description.rstrip(".")
+    if len(about) > _ABOUT_CHARS_MAX:
+        about = about[:_ABOUT_CHARS_MAX] + "…"
+    return f": {about}." if about else "."
 
 
 def _read(field: ConfigField, value: object, where: str) -> tuple[object, list[Problem]]:
@@ -220,12 +228,8 @@ def _broken(field: ConfigField, value: Value) -> list[_Wrong]:
         wrong += _of_text(rules, value)
     elif not isinstance(value, bool):
         wrong += _of_number(rules, value)
-    if rules.enum is not None and not any(_same(value, item) for item in rules.enum):
-        expected = "one of the values that its enum names"
-        if not field.sensitive:
-            items = [shown(item) for item in rules.enum[:_ENUM_SHOWN_MAX]]
-            more = ", …" if len(rules.enum) > _ENUM_SHOWN_MAX else ""
-            expected = f"one of {', '.join(items)}{more}"
+    if rules.enum is not None and not any(_same(field, value, item) for item in rules.enum):
+        expected = _one_of(() if field.sensitive else rules.enum)
         wrong.append(_Wrong("is none of the values to choose from", expected, "Write one of them."))
     return wrong
 
@@ -257,8 +261,21 @@ def _of_number(rules: Validation, value: float) -> list[_Wrong]:
     return wrong
 
 
-def _same(value: Value, item: object) -> bool:
+def _one_of(items: Sequence[object]) -> str:
+    """Some things to choose from, as a noun phrase."""
+    if not items:
+        return "a value that its enum names"
+    more = ", …" if len(items) > _SHOWN_MAX else ""
+    return f"one of {', '.join(shown(item) for item in items[:_SHOWN_MAX])}{more}"
+
+
+def _same(field: ConfigField, value: Value, item: object) -> bool:
     """By value: 1 is 1.0, but True is not 1, and text is never a number."""
+    if isinstance(item, Resolved):
+        try:
+            item = _TYPES[field.type](item)
+        except _Wrong:
+            return False
     if isinstance(value, bool) or isinstance(item, bool):
         return value is item
     return value == item

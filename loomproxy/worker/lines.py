@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from loomproxy.core.message import RequestHead, field
-from loomproxy.core.outcome import Outcome
+from loomproxy.core.outcome import Outcome, Spent
 from loomproxy.worker.clock import monotonic, wall
 
 Line = Callable[[Outcome], bytes]
@@ -50,9 +50,24 @@ def json_line(outcome: Outcome) -> bytes:
             ),
             b"%d" % outcome.request_bytes if outcome.request_bytes else b"0",
             b',"response_bytes":%d' % outcome.response_bytes,
+            b"" if outcome.chat is None else _chat(outcome.chat),
             *_times(outcome),
         )
     )
+
+
+def _chat(spent: Spent) -> bytes:
+    known = orjson.dumps(
+        {
+            "provider": spent.provider,
+            "model": spent.model,
+            "stream": spent.stream,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "usage_from": spent.usage_from,
+        }
+    )
+    return b",%b" % known[1:-1]
 
 
 _NO_REQUEST: Final = b'","method":null,"host":null'

@@ -65,6 +65,8 @@ def test_where_nobody_can_listen(text: str, claim: str) -> None:
         ("http://App.Example/", Address("app.example", 80)),
         ("HTTP://a_b-c:1", Address("a_b-c", 1)),
         ("http://[::1]:9000", Address("::1", 9000)),
+        ("https://Api.Example", Address("api.example", 443, tls=True)),
+        ("HTTPS://[::1]:80/", Address("::1", 80, tls=True)),
         ("unix:/run/a.sock", Address(path="/run/a.sock")),
     ],
 )
@@ -77,7 +79,8 @@ def test_where_endpoints_are(text: str, address: Address) -> None:
     ("text", "claim"),
     [
         ("127.0.0.1:9000", "no scheme"),
-        ("https://a", "TLS"),
+        ("https://a/path", "has a path"),
+        ("https://", "no host"),
         ("ftp://a", "unknown scheme"),
         ("http://user:pass@a", "user name"),
         ("http://a/path", "has a path"),

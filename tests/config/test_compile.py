@@ -10,15 +10,19 @@ import pytest
 from loomproxy.config.compile import ConfigError, compile_snapshot
 from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Dynamic, Static
-from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec
+from loomproxy.core.chat.catalogue import Target
+from loomproxy.core.chat.provider import Model, Provider
+from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec, TlsSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.message import Framing, RequestHead
 from loomproxy.core.pool import Balance, PoolSpec, ProbeSpec
 from loomproxy.core.route import (
     HOST_OF_ENDPOINT,
+    Chat,
     Condition,
     Match,
+    Models,
     PathKind,
     PathRewrite,
     Redirect,
@@ -82,6 +86,12 @@ def test_every_key_of_a_pool_arrives() -> None:
         "balance": "least_in_flight",
         "in_flight_max": 1,
         "queue_max": 2,
+        "tls": {
+            "ca_file": "/ca.pem",
+            "server_name": "A.Example",
+            "client_certificate": "/me.pem",
+            "client_key": "/me.key",
+        },
         "keepalive": {"idle_max": 3, "idle_timeout": 4.5, "requests_max": 5},
         "ejection": {"failures": 6, "time": 7, "time_max": 8},
         "probe": {
@@ -107,7 +117,15 @@ def test_every_key_of_a_pool_arrives() -> None:
         probe=ProbeSpec(b"/up", 9.0, 1.0, 10, 11, 204, 205, b"probe.example"),
         retry_budget_ratio=0.1,
         retries_min_per_s=12.0,
+        tls=TlsSpec(
+            ca_file="/ca.pem",
+            server_name="a.example",
+            client_certificate="/me.pem",
+            client_key="/me.key",
+        ),
     )
+    anybody = {**pool, "tls": {"verify": False}}
+    assert snapshot(pools={"app": anybody}).pools["app"].tls == TlsSpec(verify=False)
 
 
 def test_every_key_of_a_route_arrives() -> None:
@@ -273,3 +291,42 @@ def test_a_contradiction_is_an_error_and_never_a_snapshot() -> None:
     with pytest.raises(ConfigError, match="listeners: there is none") as caught:
         compile_snapshot(broken, 1)
     assert caught.value.problems.items[0].path == "listeners"
+
+
+def test_chats_are_answered_where_the_listener_says_so() -> None:
+    compiled = snapshot(
+        listeners=[
+            {"name": "public", "address": ":1", "chat": True},
+            {"name": "plain", "address": ":2"},
+        ],
+        limits={"chat_body_bytes_max": 5},
+        timeouts={"idle": 7},
+    )
+
+    def found(path: bytes, listener: str = "public") -> Any:
+        taken = compiled.table.find(asked(path), listener)
+        assert taken is not None
+        return taken
+
+    for path, action in (
+        (b"/v1/chat/completions", Chat("openai")),
+        (b"/api/v1/chat/completions", Chat("loom")),
+        (b"/api/v1/chat/completions/stream", Chat("loom", streams=True)),
+    ):
+        taken = found(path)
+        assert (taken.action, taken.body_bytes_max, taken.timeouts.idle_s) == (action, 5, 7.0)
+        assert isinstance(found(path, "plain").action, ToPool)
+    for path in (b"/v1/models", b"/v1/models/a/b"):
+        assert found(path).action == Models(b"/v1/models")
+        assert isinstance(found(path, "plain").action, ToPool)
+    assert isinstance(found(b"/v1/modelsy").action, ToPool)
+
+
+def test_providers_have_pools_and_a_catalogue() -> None:
+    endpoints = (EndpointSpec(Address(path="/run/a"), secrets=((b"a", b"b"),)),)
+    acme = Provider("acme", endpoints, models=(Model("m"),))
+    compiled = compile_snapshot(config(), 7, (acme,))
+    assert compiled.providers == {"acme": acme}
+    pool = compiled.pools["plugin:acme"]
+    assert (pool.endpoints, pool.follows) == (endpoints, True)
+    assert compiled.catalogue.find("m") == Target(acme, "m")

@@ -173,7 +173,7 @@ def test_a_problem_says_where_what_was_seen_what_was_expected_and_what_to_do() -
         ({"trusted_proxies": [None]}, "trusted_proxies[0]", "nothing is not text"),
         ({"trusted_proxies": ["x" * 99]}, "trusted_proxies[0]", "x" * 60 + "… is not a network"),
         ({"pools": [1]}, "pools", "a list is not a mapping"),
-        ({"pools": {**POOLS, "a b": POOLS["app"]}}, 'pools."a b"', '"a b" is not a name'),
+        ({"pools": {**POOLS, "a b": POOLS["app"]}}, 'pools."a b"', '"a b" is no name'),
         (with_pool(endpoints=[7]), "pools.app.endpoints[0]", "7 is not a mapping"),
         (with_pool(endpoints=None), "pools.app.endpoints", "nothing is not a list"),
         (with_pool(retry_budget={"ratio": 2}), "pools.app.retry_budget.ratio", "2 is above 1"),
@@ -244,12 +244,26 @@ def test_more_problems_than_anybody_reads_are_not_told_apart() -> None:
         {"trusted_proxies": "${SECRET}"},
         {"node": {"workers": "${SECRET}"}},
         {"routes": [*ROUTES, {"redirect": {"location": "${SECRET}"}}]},
+        {"admin": {"token": "geheim"}},
+        {"admin": {"token": "${SECRET}"}},
     ],
 )
 def test_no_problem_repeats_a_secret(tree: dict[str, Any]) -> None:
     problems = bad({"SECRET": "ge heim\n{geheim} geheim"}, **tree)
     assert problems
     assert "geheim" not in str(list(problems.values()))
+
+
+def test_a_secret_of_digits_is_not_repeated_though_it_looks_like_a_number() -> None:
+    problem = only(admin={"token": 1234567890123456})
+    assert problem.path == "admin.token"
+    assert "the number" in problem.seen
+    assert "1234" not in str(problem)
+
+
+def test_an_empty_token_is_no_open_door() -> None:
+    assert only({"ADMIN_TOKEN": ""}, admin={"token": "${ADMIN_TOKEN}"}).path == "admin.token"
+    assert good({"ADMIN_TOKEN": "a" * 16}, admin={"token": "${ADMIN_TOKEN}"}).static.admin.token
 
 
 def test_a_reference_that_leads_nowhere_is_one_problem() -> None:

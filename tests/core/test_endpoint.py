@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loomproxy.core import fault as faults
-from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
-from loomproxy.core.fault import FAULTS, Fault, Side
+from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec, TlsSpec
+from loomproxy.core.fault import FAULTS, PROVIDER_ERROR, Fault, Side
 from loomproxy.core.units import Instant
 
 POLICY = EjectionPolicy(failures=3, time_s=5.0, time_max_s=60.0)
@@ -31,6 +31,9 @@ def fail(one: Endpoint, times: int, at: Instant = NOW) -> None:
     [
         (Address("app", 9000), "http://app:9000", b"app:9000"),
         (Address("app", 80), "http://app:80", b"app"),
+        (Address("app", 443, tls=True), "https://app:443", b"app"),
+        (Address("app", 80, tls=True), "https://app:80", b"app:80"),
+        (Address("::1", 443, tls=True), "https://[::1]:443", b"[::1]"),
         (Address("::1", 9000), "http://[::1]:9000", b"[::1]:9000"),
         (Address("::1", 80), "http://[::1]:80", b"[::1]"),
         (Address(path="/run/app.sock"), "unix:/run/app.sock", b"localhost"),
@@ -42,6 +45,14 @@ def test_address_is_shown_as_configured_and_sent_as_authority(
     one = Endpoint(EndpointSpec(address), POLICY)
     assert str(address) == one.name == text
     assert address.authority == one.authority == authority
+
+
+def test_endpoint_proves_itself_only_where_its_address_says_so() -> None:
+    tls = TlsSpec(ca_file="/ca.pem")
+    secured = EndpointSpec(Address("app", 443, tls=True))
+    assert Endpoint(secured, POLICY).tls == TlsSpec()
+    assert Endpoint(secured, POLICY, tls).tls == tls
+    assert Endpoint(EndpointSpec(Address("app", 80)), POLICY, tls).tls is None
 
 
 def test_new_endpoint_gets_traffic() -> None:
@@ -83,7 +94,17 @@ def test_faults_of_others_teach_nothing() -> None:
     assert one.failed == 0
 
 
-@pytest.mark.parametrize("fault", [each for each in FAULTS.values() if each.side is Side.UPSTREAM])
+OF_UPSTREAMS = [each for each in FAULTS.values() if each.side is Side.UPSTREAM]
+
+
+def test_an_endpoint_that_says_in_order_that_it_cannot_is_well() -> None:
+    one = endpoint(EjectionPolicy(failures=1))
+    one.observe(PROVIDER_ERROR, NOW)
+    assert one.available(NOW)
+    assert not one.failed
+
+
+@pytest.mark.parametrize("fault", [each for each in OF_UPSTREAMS if each is not PROVIDER_ERROR])
 def test_each_upstream_fault_counts(fault: Fault) -> None:
     one = endpoint(EjectionPolicy(failures=1))
     one.observe(fault, NOW)

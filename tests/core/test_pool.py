@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from loomproxy.core import fault as faults
-from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec, TlsSpec
 from loomproxy.core.pool import Balance, Pool, PoolSpec, ProbeSpec, Ticket
 from loomproxy.core.units import Instant
 
@@ -321,6 +322,18 @@ def test_reload_keeps_what_is_known_of_an_endpoint() -> None:
     assert held.in_flight == 0
 
 
+def test_reload_that_trusts_others_makes_new_endpoints_of_those_in_tls() -> None:
+    specs = (EndpointSpec(Address("a", 443, tls=True)), EndpointSpec(Address("a", 80)))
+    before = Pool(PoolSpec("app", specs), None)
+    same = Pool(PoolSpec("app", specs), before)
+    assert same.endpoints == before.endpoints
+    strict = TlsSpec(ca_file="/ca.pem")
+    after = Pool(PoolSpec("app", specs, tls=strict), same)
+    assert after.endpoints[0] not in before.members
+    assert after.endpoints[0].tls == strict
+    assert after.endpoints[1] is before.endpoints[1]
+
+
 def test_reload_that_disables_an_endpoint_stops_its_traffic() -> None:
     before = Pool(spec(1, 1), None)
     after = Pool(spec(1, 1, disabled=(0,)), before)
@@ -406,3 +419,26 @@ def test_retry_budget_outlives_a_reload_and_takes_its_new_share() -> None:
     assert not after.budget.may_retry(NOW)
     generous = Pool(PoolSpec("app", (), retry_budget_ratio=1.0, retries_min_per_s=0.0), after)
     assert generous.budget.may_retry(NOW)
+
+
+def test_who_waits_at_a_pool_that_follows_goes_to_its_new_endpoints() -> None:
+    before = Pool(structs.replace(spec(1, in_flight_max=1), follows=True), None)
+    took(before)
+    ticket = before.wait("me", 1)
+    assert ticket is not None
+    other = EndpointSpec(Address("new", 1))
+    after = Pool(structs.replace(before.spec, endpoints=(other,)), before)
+    assert after.wake(NOW) == [ticket]
+    after.wait_again(ticket)
+    assert ticket.pool is after
+    assert after.cancel(ticket) is None
+
+
+def test_who_waits_at_any_other_pool_stays_with_its_endpoints() -> None:
+    before = Pool(spec(1, in_flight_max=1), None)
+    took(before)
+    ticket = before.wait("me", 1)
+    assert ticket is not None
+    after = Pool(structs.replace(before.spec, endpoints=(EndpointSpec(Address("new", 1)),)), before)
+    assert after.wake(NOW) == []
+    assert ticket.pool is before

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loomproxy.core import tally as module
-from loomproxy.core.outcome import Outcome
+from loomproxy.core.outcome import COUNTED, ESTIMATED, Outcome, Spent
 from loomproxy.core.tally import (
     BUCKETS_S,
     CODE_CLASSES,
     OVERFLOW,
     SERIES_MAX,
+    ChatSeries,
     Histogram,
     Series,
     Tally,
@@ -298,3 +299,72 @@ def test_sums_never_go_backwards(story: list[tuple[int, str, Outcome]]) -> None:
         before = after
         told = max(told, sum(sum(each.requests) for each in totals.total().series.values()))
     assert told <= sum(what == "count" for _, what, _ in story)
+
+
+def durations(*seconds: float) -> Histogram:
+    histogram = Histogram()
+    for each in seconds:
+        histogram.observe(each)
+    return histogram
+
+
+def test_quantile_is_read_off_a_line_through_its_bucket() -> None:
+    four = durations(0.06, 0.06, 0.06, 0.06)  # all in the bucket from 0.05 to 0.1
+    assert four.quantile(0.5) == pytest.approx(0.075)
+    assert four.quantile(1.0) == pytest.approx(0.1)
+    assert durations(0.0001).quantile(0.5) == pytest.approx(0.00025)  # the first begins at 0
+
+
+def test_quantile_passes_empty_buckets_by() -> None:
+    mixed = durations(*([0.002] * 98), 7.0, 7.0)
+    assert mixed.quantile(0.5) == pytest.approx(0.001 + 0.0015 * 50 / 98)
+    assert mixed.quantile(0.98) == pytest.approx(0.0025)
+    assert mixed.quantile(0.99) == pytest.approx(7.5)
+
+
+def test_quantile_of_nothing_and_beyond_all_bounds() -> None:
+    assert Histogram().quantile(0.5) is None
+    assert durations(0.2, 3600.0).quantile(0.99) == BUCKETS_S[-1]
+
+
+@given(st.lists(st.floats(0.0, 60.0), min_size=1, max_size=50), st.floats(0.01, 1.0))
+def test_quantile_lies_in_the_bucket_of_the_true_one(seconds: list[float], share: float) -> None:
+    found = durations(*seconds).quantile(share)
+    assert found is not None
+    bounds = (0.0, *BUCKETS_S)
+    enough = [high for high in BUCKETS_S if sum(s <= high for s in seconds) >= share * len(seconds)]
+    high = min(enough)
+    assert bounds[bounds.index(high) - 1] <= found <= high * (1 + 1e-9)
+
+
+def chat(provider: str = "acme", usage_from: str = COUNTED, **changes: object) -> Outcome:
+    spent = Spent(provider, "m", 5, 3, usage_from, stream=True)
+    return outcome(chat=spent, **changes)
+
+
+def test_chats_are_counted_by_provider_and_model() -> None:
+    tally = counted(
+        chat(),
+        chat(usage_from=ESTIMATED, fault="stream_truncated", termination="UD"),
+        chat(status=429),
+        chat("other"),
+        outcome(),
+    )
+    assert tally.chats == {
+        ("acme", "m"): ChatSeries(15, 9, 1, {"ok": 1, "stream_truncated": 1, "refused": 1}),
+        ("other", "m"): ChatSeries(5, 3, 0, {"ok": 1}),
+    }
+    total = merge([tally, counted(chat())])
+    assert total.chats["acme", "m"] == ChatSeries(
+        20, 12, 1, {"ok": 2, "stream_truncated": 1, "refused": 1}
+    )
+    assert tally.chats["acme", "m"].prompt_tokens == 15, "nothing is shared"
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(tally), type=Tally) == tally
+
+
+def test_providers_without_end_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHAT_SERIES_MAX", 1)
+    tally = counted(chat(), chat("b"), chat("c"), chat())
+    assert tally.chats["acme", "m"].results == {"ok": 2}
+    assert tally.chats[OVERFLOW].results == {"ok": 2}
+    assert len(tally.chats) == 2

@@ -188,6 +188,12 @@ def test_a_directory_that_is_not_there_is_told_and_not_created(tmp_path: Path) -
     assert not gone.exists()
 
 
+def test_a_directory_that_is_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("round")
+    result = discover(tmp_path / "round", {})
+    assert "symbolic links" in refused(result)[str(tmp_path / "round")]
+
+
 def test_a_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
     file = put(tmp_path, ".", "acme")
     assert "Not a directory" in refused(discover(file, {}))[str(file)]
@@ -301,6 +307,24 @@ def test_what_lies_too_deep_is_told_and_the_rest_is_found(tmp_path: Path) -> Non
     result = discover(tmp_path, {})
     assert {name: one.path for name, one in result.found.items()} == {"edge": edge}
     assert "more than 8 folders below it" in refused(result)[str(tmp_path)]
+
+
+def test_what_lies_too_deep_and_is_being_removed_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "/".join("d" * (DEPTH_MAX + 1))
+    deep.mkdir(parents=True)
+    look = discovery._looked_at
+
+    def looked_at(path: Path, entries_max: int) -> Any:
+        result = look(path, entries_max)
+        if path == deep.parent:
+            deep.rmdir()
+        return result
+
+    monkeypatch.setattr(discovery, "_looked_at", looked_at)
+    assert found(tmp_path) == {}
+    assert not deep.exists()
 
 
 @pytest.fixture

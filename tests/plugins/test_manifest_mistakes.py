@@ -211,7 +211,9 @@ JUNK = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(
     tree=JUNK | st.fixed_dictionaries({}, optional={key.name: JUNK for key in keys_of(Manifest)}),
     base=st.sampled_from((PROCESS, REMOTE, BUILTIN, {})),

@@ -144,6 +144,7 @@ BOUNDS = {"min": 0, "max": 10}
         ("float", {"max": 0}, 0.0, 0.1, "too large"),
         ("int", {"enum": (1.0, 2.0)}, 1, 3, "none of the values"),
         ("float", {"enum": (1, 2)}, 1.0, 1.5, "none of the values"),
+        ("int", {"enum": (env("x"), env("4"))}, 4, 5, "none of the values"),
         ("int", {"enum": (True,)}, None, 1, "none of the values"),
         ("bool", {"enum": (1, True)}, True, False, "none of the values"),
         ("string", {"enum": (["a"], {"b": 1}, "a")}, "a", "b", "none of the values"),
@@ -203,7 +204,9 @@ def test_what_is_required_has_to_be_there(given: dict[str, object]) -> None:
 
 
 def test_a_default_does_not_stand_in_for_what_is_required() -> None:
-    assert isinstance(configure((field(required=True, default="x"),), {}, "p"), Problems)
+    problems = configure((field("int", required=True, default="x"),), {}, "p")
+    assert isinstance(problems, Problems)
+    assert [problem.seen for problem in problems.items] == ["it is missing"]
 
 
 def test_empty_text_is_a_value() -> None:
@@ -241,6 +244,16 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
 
 def test_a_default_that_its_own_field_refuses_does_not_reach_the_plugin() -> None:
     assert isinstance(configure((field("int", default="x"),), {}, "p"), Problems)
+
+
+def test_a_problem_stays_short_whatever_the_schema_says() -> None:
+    about = "x" * 4000
+    fields = tuple(ConfigField(f"f{number}", "int") for number in range(200))
+    problems = configure((ConfigField("a", "int", True, about), *fields), {"z": 1}, "p")
+    assert isinstance(problems, Problems)
+    assert len(str(problems)) < 1000
+    (problem,) = wrong("a", rules={"enum": tuple(map(str, range(1000)))})
+    assert problem.expected.endswith("18, 19, …")
 
 
 def test_a_flood_of_unknown_keys_is_bounded() -> None:
@@ -354,6 +367,14 @@ def test_a_schema_that_contradicts_itself_is_refused(
     assert claim in problem.seen
 
 
+def test_as_much_as_is_allowed_is_good() -> None:
+    fields = tuple(ConfigField(f"f{number}", "int") for number in range(FIELDS_MAX))
+    assert check(fields, "s") == []
+    assert check((field(rules={"enum": ("a",) * ENUM_MAX}),), "s") == []
+    longest = "x" * PATTERN_TEXT_CHARS_MAX
+    assert told(longest, rules={"pattern": "x*"}) == longest
+
+
 def test_a_schema_with_every_rule_is_good() -> None:
     fields = (
         ConfigField(
@@ -366,11 +387,21 @@ def test_a_schema_with_every_rule_is_good() -> None:
         ),
         ConfigField("b", "int", default=0, validation=Validation(min=0, max=0, enum=(0,))),
         ConfigField("c", "float", default=1, validation=Validation(enum=(1, 1.5))),
+        ConfigField("f", "int", default=2, validation=Validation(enum=(1.0, 2.0))),
+        ConfigField("g", "int", default=3, validation=Validation(enum=(env("3"),))),
         ConfigField("d", "bool", default=False, validation=Validation(enum=(False,))),
         ConfigField("e", "int", default=Resolved("5", "${X}")),
     )
     assert check(fields, "s") == []
-    assert configure(fields, {}, "p") == {"a": "abc", "b": 0, "c": 1.0, "d": False, "e": 5}
+    assert configure(fields, {}, "p") == {
+        "a": "abc",
+        "b": 0,
+        "c": 1.0,
+        "d": False,
+        "e": 5,
+        "f": 2,
+        "g": 3,
+    }
 
 
 def test_the_default_of_a_sensitive_field_is_not_shown_either() -> None:

@@ -1,7 +1,7 @@
 """Whatever a configuration and its schema hold: never a traceback, never a secret."""
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loomproxy.config.problem import Problems
@@ -45,6 +45,7 @@ FIELDS = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(
     schema=st.lists(FIELDS, max_size=3, unique_by=lambda field: field.name).map(tuple),
     given_=st.dictionaries(NAMES | st.text(max_size=5), JSON, max_size=4),
@@ -63,6 +64,7 @@ def test_any_value_becomes_a_configuration_or_problems(
     assert set(config) <= {field.name for field in schema}
 
 
+@settings(max_examples=50)
 @given(
     schema=st.lists(FIELDS, max_size=3, unique_by=lambda field: field.name).map(tuple),
     name=NAMES,

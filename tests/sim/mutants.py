@@ -81,13 +81,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a connection with half a request is used again",
-        answering._over,
+        answering.over,
         "reusable=x.upstream_keeps and x.client_body_ended and not x.up_full",
         "reusable=x.upstream_keeps",
     ),
     Mutant(
         "a connection that its peer closes is used again",
-        answering._over,
+        answering.over,
         "reusable=x.upstream_keeps and ",
         "reusable=",
     ),
@@ -164,7 +164,7 @@ MUTANTS: Final = (
     # Answers.
     Mutant(
         "an answer that is not taken yet is over",
-        answering._over,
+        answering.over,
         "x.hands.all_taken()",
         "True",
     ),

@@ -20,11 +20,15 @@ order, for what is to be done about it. It opens no socket and reads no clock. T
   beyond that the client is paused until an upstream takes them.
 * The finish happens exactly once, last, and carries the outcome.
 
-`TABLE` says which event is heard in which phase. What is in `IGNORED` may come late in any phase
-and means nothing there; anything else that is not in the table is a bug of ours, and an assertion.
+A chat passes the same phases, and is told differently in three of them: in POLICY it keeps its body
+until that tells who shall answer, in HEAD and DATA it looks into the answer.
+
+`TABLE` says which event is heard in which phase, `CHAT_TABLE` which of a chat. What is in `IGNORED`
+may come late in any phase and means nothing there; anything else that is not in the table is a bug
+of ours, and an assertion.
 """
 
-from typing import Final
+from typing import ClassVar, Final
 
 from loomproxy.core.event import (
     Answered,
@@ -45,8 +49,16 @@ from loomproxy.core.event import (
     UpstreamGone,
     UpstreamTaken,
 )
-from loomproxy.core.exchange import answering, asking, attempt, leaving, tunnel
-from loomproxy.core.exchange.state import Phase, State, Step
+from loomproxy.core.exchange import (
+    answering,
+    asking,
+    attempt,
+    chat_answering,
+    chat_asking,
+    leaving,
+    tunnel,
+)
+from loomproxy.core.exchange.state import Phase, State, Step, Table
 from loomproxy.core.message import (
     RequestHead,
     RequestPart,
@@ -83,7 +95,7 @@ _HOLDING: Final[dict[type, Step]] = {
     DownstreamTaking: answering.on_taking,
 }
 
-TABLE: Final[dict[Phase, dict[type, Step]]] = {
+TABLE: Final[Table] = {
     Phase.REQUEST: {
         RequestHead: asking.on_request,
         RequestBroken: asking.on_refused_head,
@@ -141,6 +153,31 @@ TABLE: Final[dict[Phase, dict[type, Step]]] = {
 }
 """Which event is heard in which phase."""
 
+CHAT_TABLE: Final[Table] = {
+    Phase.POLICY: {
+        **_ASKING,
+        RequestPart: chat_asking.on_part,
+        DeadlineExpired: chat_asking.on_slow,
+    },
+    Phase.QUEUE: TABLE[Phase.QUEUE],
+    Phase.CONNECT: TABLE[Phase.CONNECT],
+    Phase.HEAD: {
+        **TABLE[Phase.HEAD],
+        Response: chat_answering.on_response,
+        ResponseHead: chat_answering.on_response_head,
+        DeadlineExpired: chat_answering.on_stalled,
+    },
+    Phase.DATA: {
+        **TABLE[Phase.DATA],
+        ResponsePart: chat_answering.on_response_part,
+        UpstreamGone: chat_answering.on_gone,
+        DeadlineExpired: chat_answering.on_stalled,
+    },
+    Phase.LAST: TABLE[Phase.LAST],
+    Phase.DONE: {},
+}
+"""Which event a chat hears, once its head was read."""
+
 
 class Exchange(State):
     """One request and its response.
@@ -151,9 +188,12 @@ class Exchange(State):
 
     __slots__ = ()
 
+    TABLE: ClassVar[Table] = TABLE
+    CHAT_TABLE: ClassVar[Table] = CHAT_TABLE
+
     def handle(self, event: Event, now: Instant) -> None:
         """Take one event, and ask the hands for what is to be done about it."""
-        step = TABLE[self.phase].get(type(event))
+        step = self.table[self.phase].get(type(event))
         if step is not None:
             step(self, event, now)
         else:
@@ -161,4 +201,4 @@ class Exchange(State):
             assert kind in IGNORED, f"{kind.__name__} in phase {self.phase.name}"
 
 
-__all__ = ["IGNORED", "TABLE", "Exchange", "Phase"]
+__all__ = ["CHAT_TABLE", "IGNORED", "TABLE", "Exchange", "Phase"]

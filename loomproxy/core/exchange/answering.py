@@ -60,14 +60,14 @@ def on_response(x: State, response: Response, now: Instant) -> None:
     _final_head(x, response.head, now)
     x.outcome.response_bytes = len(data)
     x.hands.send_down(data)
-    _over(x, now)
+    over(x, now)
 
 
 def _begin(x: State, head: ResponseHead, now: Instant) -> None:
     """A final response begins."""
     _final_head(x, head, now)
     if head.framing is NONE:
-        _over(x, now)
+        over(x, now)
     else:
         x.pace = None
         x.enter(DATA, now + x.patience_s(DATA))
@@ -111,7 +111,7 @@ def on_response_part(x: State, part: ResponsePart, now: Instant) -> None:
     if data:
         x.hands.send_down(data)
     if part.ended:
-        _over(x, now)
+        over(x, now)
     else:
         x.pace = None  # Both ways at once, one may be slow while the other moves.
         x.deadline_at = now + x.patience_s(DATA)
@@ -122,7 +122,7 @@ def _last_chunk(x: State, part: ResponsePart) -> bytes:
     return last_chunk(hygiene.trailers(part.trailers, hygiene.touched(x.route.response_ops)))
 
 
-def _over(x: State, now: Instant) -> None:
+def over(x: State, now: Instant) -> None:
     """The upstream has said all; what is left is for the client to take it."""
     assert x.endpoint is not None, "an answer from nobody"
     x.endpoint.observe(None, now)

@@ -5,6 +5,7 @@ from typing import Final
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
 from loomproxy.core.event import Answered, DeadlineExpired, RequestBroken
+from loomproxy.core.exchange import chat_asking
 from loomproxy.core.exchange.attempt import attempt
 from loomproxy.core.exchange.state import Phase, State
 from loomproxy.core.fault import Fault
@@ -12,7 +13,7 @@ from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.message import CHUNKED, NONE, RequestHead, RequestPart
 from loomproxy.core.pace import Pace
 from loomproxy.core.replay import Replay
-from loomproxy.core.route import Redirect, Respond, Route, ToPool
+from loomproxy.core.route import Action, Chat, Models, Redirect, Respond, Route, Serve, ToPool
 from loomproxy.core.units import NEVER, Instant
 
 READING: Final = frozenset((b"GET", b"HEAD"))
@@ -46,7 +47,7 @@ def on_request(x: State, head: RequestHead, now: Instant) -> None:
 
 def _act(x: State, route: Route, head: RequestHead, now: Instant) -> None:
     action = route.action
-    if head.body_bytes > route.body_bytes_max:
+    if head.body_bytes > route.body_bytes_max and not isinstance(action, Chat):
         x.enter(Phase.POLICY, NEVER)
         x.refuse(faults.BODY_TOO_LARGE, now)
     elif type(action) is ToPool:
@@ -57,18 +58,28 @@ def _act(x: State, route: Route, head: RequestHead, now: Instant) -> None:
             x.replay = Replay(route.replay_bytes_max)
         pool.budget.note_request(now)
         attempt(x, now)
-    elif isinstance(action, Redirect) and action.lacks(head):
-        x.enter(Phase.POLICY, NEVER)
-        x.refuse(faults.REQUEST_MALFORMED, now)
-    elif isinstance(action, Respond | Redirect):
-        x.enter(Phase.POLICY, NEVER)
-        x.reply(answer.configured(action, head, x.peer.scheme), now)
-    elif head.method in READING:
+    elif type(action) is Chat:
+        chat_asking.begin(x, action, head, now)
+    else:
+        _answer(x, action, head, now)
+
+
+def _answer(x: State, action: Action, head: RequestHead, now: Instant) -> None:
+    """The answer is a matter of the house."""
+    if type(action) is Serve and head.method in READING:
         x.ask += 1
         x.enter(Phase.POLICY, now + x.timeouts.service_s)
         x.hands.serve(x.ask, head.path)
+        return
+    x.enter(Phase.POLICY, NEVER)
+    if isinstance(action, Redirect) and action.lacks(head):
+        x.refuse(faults.REQUEST_MALFORMED, now)
+    elif isinstance(action, Respond | Redirect):
+        x.reply(answer.configured(action, head, x.peer.scheme), now)
+    elif isinstance(action, Models) and head.method in READING:
+        models, request_id = x.snapshot.catalogue, x.outcome.request_id
+        x.reply(answer.models(action, head, models, request_id), now)
     else:
-        x.enter(Phase.POLICY, NEVER)
         x.refuse(faults.METHOD_NOT_ALLOWED, now)
 
 

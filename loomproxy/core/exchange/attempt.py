@@ -3,6 +3,7 @@
 from loomproxy.core import fault as faults
 from loomproxy.core import hygiene
 from loomproxy.core.event import DeadlineExpired, Opened, OpenFailed, SlotFreed, UpstreamGone
+from loomproxy.core.exchange import chat_head
 from loomproxy.core.exchange.state import HEAD, Phase, State
 from loomproxy.core.fault import Fault
 from loomproxy.core.pool import Pool
@@ -13,8 +14,10 @@ from loomproxy.core.units import NO_MOMENT, Instant
 
 def attempt(x: State, now: Instant) -> None:
     """Begin the next attempt, or wait for a slot."""
-    pool = x.pool
-    assert pool is not None, "an attempt without a pool"
+    pool = x.pool if x.chat is None else chat_head.newest_pool(x)
+    if pool is None:
+        x.refuse(faults.POOL_UNAVAILABLE, now)
+        return
     assert x.endpoint is None, "an attempt while another holds a slot"
     assert not x.holding, "an attempt while another holds an upstream"
     endpoint = pool.choose(now, x.tried)
@@ -86,6 +89,8 @@ def _head_up(x: State) -> bytes:
     assert route is not None
     assert endpoint is not None
     rewrite, host = route.rewrite, route.host
+    if x.chat is not None:
+        return chat_head.head_up(x, x.chat)
     if host == HOST_OF_ENDPOINT or (host is None and not request.authority):
         host = endpoint.authority  # HTTP/1.0 knows requests without a host.
     return hygiene.request_up(

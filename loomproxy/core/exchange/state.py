@@ -6,10 +6,12 @@ table that says which event is heard where is in `loomproxy.core.exchange` itsel
 
 import enum
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
+from loomproxy.core.chat import complaint as complaints
+from loomproxy.core.chat.talk import Talk
 from loomproxy.core.command import Fate, Hands
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.fault import Fault
@@ -53,6 +55,9 @@ CLOSE: Final = Fate.CLOSE
 Step = Callable[[Any, Any, Instant], None]  # type: ignore[explicit-any] # each event its handler
 """What is done about one kind of event in one phase: change the state, ask the hands."""
 
+Table = dict[Phase, dict[type, Step]]
+"""Which event is heard in which phase."""
+
 
 NO_REQUEST: Final = RequestHead(
     method=b"-",
@@ -81,7 +86,12 @@ class State:
     connection may carry another exchange.
     """
 
+    TABLE: ClassVar[Table] = {}
+    CHAT_TABLE: ClassVar[Table] = {}
+    """Given by the exchange itself: what it hears, and what it hears once it is a chat."""
+
     __slots__ = (
+        *("table", "chat"),
         *("world", "snapshot", "peer", "hands", "outcome", "phase", "deadline_at", "ask"),
         *("request", "route", "timeouts", "replay", "client_body_ended", "client_paused", "keep"),
         *("pool", "endpoint", "ticket", "tried", "fresh", "reused", "holding", "up_full"),
@@ -91,6 +101,8 @@ class State:
     def __init__(
         self, world: World, peer: Peer, hands: Hands, *, fresh_id: bytes, may_keep: bool
     ) -> None:
+        self.table = self.TABLE
+        self.chat: Talk | None = None  # what there is to know of it, if it is one
         self.world = world
         self.snapshot = world.snapshot  # kept to the end, whatever is published meanwhile
         self.peer = peer
@@ -181,14 +193,19 @@ class State:
         """Answer for whoever failed; only while no final head went down."""
         self.blame(fault, now)
         self.let_go()
-        self.reply(answer.refusal(fault, self.request, self.outcome.request_id), now)
+        request_id = self.outcome.request_id
+        if self.chat is None:
+            self.reply(answer.refusal(fault, self.request, request_id), now)
+        else:
+            said = complaints.of_fault(fault)
+            self.reply(answer.complaint(said, self.chat.dialect, request_id), now)
 
     def reply(self, reply: answer.Answer, now: Instant) -> None:
         """Give an answer of our own; the last thing to do but for the client to take it."""
         outcome = self.outcome
         assert not outcome.status, "a second final answer"
         outcome.status = reply.status
-        outcome.answered_at = now
+        outcome.answered_at = outcome.answered_at or now  # A chat's provider may have done before.
         self.keep = self.keep and self.client_body_ended and not self.world.draining
         data = answer.render(
             reply,
@@ -283,6 +300,9 @@ class State:
     def finish(self, fate: Fate, now: Instant) -> None:
         """Say the last word; the client is read again, for its next request or its close."""
         self.forget_request()
+        if self.chat is not None:
+            self.world.chat_bytes -= self.chat.held_bytes
+            self.outcome.chat = self.chat.spent()
         self.outcome.ended_at = now
         self.enter(DONE, NEVER)
         self.hands.finish(self.outcome, fate)

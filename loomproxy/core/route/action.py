@@ -58,7 +58,23 @@ class Serve(msgspec.Struct, frozen=True):
     """The house answers: health and metrics."""
 
 
-Action = ToPool | Respond | Redirect | Serve
+class Chat(msgspec.Struct, frozen=True):
+    """Have the provider answer that serves the model which the request names."""
+
+    dialect: str  # of the client: `openai` or `loom`
+    streams: bool = False  # every answer is a stream, whatever the request's body says
+
+
+class Models(msgspec.Struct, frozen=True):
+    """Answer with the models that providers serve: all of them, or the one that the path names."""
+
+    path: bytes  # of the list; a slash and a name behind it ask for one
+
+
+Action = ToPool | Respond | Redirect | Serve | Chat | Models
+
+OF_THE_HOUSE: Final = (Serve, Chat, Models)
+"""What is asked before any route of the configuration."""
 
 PREFIXES_MAX: Final = 1024
 """Prefixes to strip that are remembered as patterns: as many as most configurations have routes."""

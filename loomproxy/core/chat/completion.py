@@ -1,0 +1,137 @@
+"""What is read of a completion on its way to the client: that it is one, and the tokens it took.
+
+A whole answer must be a JSON object, and so must be the data of each event; beyond that, what a
+provider says is its own affair and passes untouched. `usage` is read where it can be, and where a
+provider tells none the tokens are estimated, four bytes to a token, and said to be.
+"""
+
+from typing import Final
+
+import msgspec
+
+EMPTY: Final = msgspec.Raw(b"")
+BYTES_PER_TOKEN: Final = 4
+"""Of English text in the tokenizers of today; only where nobody has counted."""
+
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+_NOTHING: Final = (b"", b"null")
+_NONE_OF_THEM: Final = b"[]"
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one completion."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """What matters of a whole answer."""
+
+    id: msgspec.Raw = EMPTY
+    created: msgspec.Raw = EMPTY
+    model: msgspec.Raw = EMPTY
+    choices: msgspec.Raw = EMPTY
+    usage: msgspec.Raw = EMPTY
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """What matters of the data of an event."""
+
+    choices: msgspec.Raw = EMPTY
+    usage: msgspec.Raw = EMPTY
+    error: msgspec.Raw = EMPTY
+
+    @property
+    def has_error(self) -> bool:
+        """Whether it says that something went wrong."""
+        return bytes(self.error) not in _NOTHING
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether it says anything of an answer."""
+        return bytes(self.choices).translate(None, b" \t\r\n") not in (_NONE_OF_THEM, *_NOTHING)
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    index: int = 0
+    message: dict[str, msgspec.Raw] = {}
+    finish_reason: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def read(body: bytes | bytearray) -> Completion | None:
+    """A whole answer, or None where it is no JSON object."""
+    try:
+        return msgspec.json.decode(body, type=Completion)
+    except _UNREADABLE:
+        return None
+
+
+def read_chunk(data: bytes) -> Chunk | None:
+    """The data of an event, or None where it is no JSON object."""
+    try:
+        return _CHUNK.decode(data)
+    except _UNREADABLE:
+        return None
+
+
+_CHUNK: Final = msgspec.json.Decoder(Chunk)
+
+
+def usage_of(raw: msgspec.Raw) -> Usage | None:
+    """The tokens that `usage` tells, or None."""
+    try:
+        usage = msgspec.json.decode(raw, type=Usage)
+    except _UNREADABLE:
+        return None
+    counted = usage.prompt_tokens >= 0 and usage.completion_tokens >= 0
+    return usage if counted else None
+
+
+def estimate(size: int) -> int:
+    """About how many tokens `size` bytes of text are; at least one."""
+    return max(1, size // BYTES_PER_TOKEN)
+
+
+def as_chunk(whole: Completion) -> bytes | None:
+    """A whole answer as the one chunk of a stream, usage included; None where it has no choices.
+
+    In a stream tool calls have numbers (OpenAI API reference, chat.completion.chunk).
+    """
+    try:
+        choices = msgspec.json.decode(whole.choices, type=list[_Choice])
+        said = [
+            {
+                "index": choice.index,
+                "delta": _delta(choice.message),
+                "finish_reason": choice.finish_reason,
+            }
+            for choice in choices
+        ]
+    except _UNREADABLE:
+        return None
+    chunk: dict[str, object] = {
+        "id": _or_null(whole.id),
+        "object": "chat.completion.chunk",
+        "created": _or_null(whole.created),
+        "model": _or_null(whole.model),
+        "choices": said,
+    }
+    if bytes(whole.usage) not in _NOTHING:
+        chunk["usage"] = whole.usage
+    return msgspec.json.encode(chunk)
+
+
+def _or_null(raw: msgspec.Raw) -> msgspec.Raw:
+    return raw if bytes(raw) else msgspec.Raw(b"null")
+
+
+def _delta(message: dict[str, msgspec.Raw]) -> dict[str, object]:
+    calls = message.get("tool_calls")
+    if calls is None or bytes(calls) in _NOTHING:
+        return dict(message)
+    numbered = [
+        {"index": index, **call}
+        for index, call in enumerate(msgspec.json.decode(calls, type=list[dict[str, msgspec.Raw]]))
+    ]
+    return {**message, "tool_calls": numbered}

@@ -1,0 +1,119 @@
+"""The examples as they are shipped: their manifests agree with their programs, and they run."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from loomproxy.plugins import contract
+from loomproxy.plugins.manifest import Manifest
+from tests.plugins.sdk.shipped import FOLDER
+from tests.plugins.sdk.speak import TOKEN
+from tests.plugins.sdk.test_run import ROOT, ask, connected
+from tests.support.waiting import eventually
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "echo-python": {"delay": 0.0},
+    "example-python": {"prefix": "You said:"},
+    "anthropic-python": {"api_key": "k", "models": "claude-x"},
+    "ollama": {},
+}
+
+
+def manifest(name: str) -> Manifest:
+    """A manifest, as written."""
+    return msgspec.convert(
+        yaml.safe_load((FOLDER / name / "plugin.yaml").read_text()), Manifest, strict=False
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_program_says_what_its_manifest_says(name: str, tmp_path: Path) -> None:
+    told = manifest(name)
+    path = str(tmp_path / "p.sock")
+    process = subprocess.Popen(
+        [told.command, *told.args],
+        cwd=FOLDER / name,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            contract.SOCKET_VARIABLE: path,
+            contract.TOKEN_VARIABLE: TOKEN,
+        },
+        stderr=subprocess.PIPE,
+    )
+    try:
+        connection = eventually(lambda: connected(path), "the plugin listens")
+        status, metadata = ask(connection, "GET", "/metadata")
+        assert status == 200
+        assert msgspec.convert(metadata, contract.Metadata) == told.metadata
+        assert ask(connection, "GET", "/health")[1]["healthy"] is False
+        assert ask(connection, "POST", "/initialize", {"no such key": 1})[0] == 400
+        assert ask(connection, "POST", "/initialize", CONFIGS[name]) == (200, {})
+        if name != "ollama":
+            assert ask(connection, "GET", "/health")[1]["healthy"] is True
+            models = ask(connection, "GET", "/models")[1]
+            assert msgspec.convert(models, list[contract.ModelInfo])
+        assert ask(connection, "POST", "/cleanup") == (200, {})
+        connection.close()
+        process.terminate()
+        _, said = process.communicate(timeout=10)
+        assert (process.returncode, said) == (0, b"")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_builtin_example_is_a_manifest_and_nothing_else() -> None:
+    told = manifest("openai-compatible")
+    assert (told.type, told.command, told.metadata.provider_type) == (
+        "builtin",
+        "",
+        "openai-compatible",
+    )
+    assert told.models is None, "its upstream is asked"
+    assert sorted(path.name for path in (FOLDER / "openai-compatible").iterdir()) == [
+        "README.md",
+        "plugin.yaml",
+    ]
+
+
+def test_the_teaching_example_answers_streams_and_refuses(tmp_path: Path) -> None:
+    path = str(tmp_path / "p.sock")
+    process = subprocess.Popen(
+        ["python3", "plugin.py"],
+        cwd=FOLDER / "example-python",
+        env={"PATH": os.environ["PATH"], "LOOM_PLUGIN_SOCKET": path, "LOOM_PLUGIN_TOKEN": TOKEN},
+    )
+    try:
+        connection = eventually(lambda: connected(path), "the plugin listens")
+        asked = {"model": "example-1", "messages": [{"role": "user", "content": "a b"}]}
+        assert ask(connection, "POST", "/chat/completions", asked)[0] == 503
+        ask(connection, "POST", "/initialize", {"prefix": "Echo:"})
+        status, answer = ask(connection, "POST", "/chat/completions", asked)
+        msgspec.convert(answer, contract.ChatResponse)
+        assert answer["choices"][0]["message"]["content"] == "Echo: a b"
+        for wrong, status in (
+            ({**asked, "model": "x"}, 404),
+            ([], 400),
+            ({**asked, "messages": 3}, 400),
+        ):
+            got, error = ask(connection, "POST", "/chat/completions", wrong)
+            assert got == status
+            msgspec.convert(error, contract.PluginError)
+        body = json.dumps({**asked, "stream": True})
+        connection.request("POST", "/chat/completions", body, {"Authorization": f"Bearer {TOKEN}"})
+        events = connection.getresponse().read().decode().split("\n\n")
+        assert events[-2:] == ["data: [DONE]", ""]
+        for event in events[:-2]:
+            chunk = msgspec.json.decode(event.removeprefix("data: "), type=contract.StreamChunk)
+        assert chunk.usage == contract.Usage(2, 3, 5)
+        connection.close()
+    finally:
+        process.terminate()
+        assert process.wait(timeout=10) == 0
