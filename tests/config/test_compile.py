@@ -10,6 +10,8 @@ import pytest
 from loomproxy.config.compile import ConfigError, compile_snapshot
 from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Dynamic, Static
+from loomproxy.core.chat.catalogue import Target
+from loomproxy.core.chat.provider import Model, Provider
 from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
@@ -17,8 +19,10 @@ from loomproxy.core.message import Framing, RequestHead
 from loomproxy.core.pool import Balance, PoolSpec, ProbeSpec
 from loomproxy.core.route import (
     HOST_OF_ENDPOINT,
+    Chat,
     Condition,
     Match,
+    Models,
     PathKind,
     PathRewrite,
     Redirect,
@@ -273,3 +277,42 @@ def test_a_contradiction_is_an_error_and_never_a_snapshot() -> None:
     with pytest.raises(ConfigError, match="listeners: there is none") as caught:
         compile_snapshot(broken, 1)
     assert caught.value.problems.items[0].path == "listeners"
+
+
+def test_chats_are_answered_where_the_listener_says_so() -> None:
+    compiled = snapshot(
+        listeners=[
+            {"name": "public", "address": ":1", "chat": True},
+            {"name": "plain", "address": ":2"},
+        ],
+        limits={"chat_body_bytes_max": 5},
+        timeouts={"idle": 7},
+    )
+
+    def found(path: bytes, listener: str = "public") -> Any:
+        taken = compiled.table.find(asked(path), listener)
+        assert taken is not None
+        return taken
+
+    for path, action in (
+        (b"/v1/chat/completions", Chat("openai")),
+        (b"/api/v1/chat/completions", Chat("loom")),
+        (b"/api/v1/chat/completions/stream", Chat("loom", streams=True)),
+    ):
+        taken = found(path)
+        assert (taken.action, taken.body_bytes_max, taken.timeouts.idle_s) == (action, 5, 7.0)
+        assert isinstance(found(path, "plain").action, ToPool)
+    for path in (b"/v1/models", b"/v1/models/a/b"):
+        assert found(path).action == Models(b"/v1/models")
+        assert isinstance(found(path, "plain").action, ToPool)
+    assert isinstance(found(b"/v1/modelsy").action, ToPool)
+
+
+def test_providers_have_pools_and_a_catalogue() -> None:
+    endpoints = (EndpointSpec(Address(path="/run/a"), secrets=((b"a", b"b"),)),)
+    acme = Provider("acme", endpoints, models=(Model("m"),))
+    compiled = compile_snapshot(config(), 7, (acme,))
+    assert compiled.providers == {"acme": acme}
+    pool = compiled.pools["plugin:acme"]
+    assert (pool.endpoints, pool.follows) == (endpoints, True)
+    assert compiled.catalogue.find("m") == Target(acme, "m")

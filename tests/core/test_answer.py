@@ -3,15 +3,21 @@
 import json
 
 import pytest
+from msgspec import structs
 
 from loomproxy.core import answer
 from loomproxy.core import fault as faults
 from loomproxy.core.answer import Answer
+from loomproxy.core.chat import complaint as complaints
+from loomproxy.core.chat.catalogue import Catalogue
+from loomproxy.core.chat.dialect import LOOM, OPENAI
+from loomproxy.core.chat.provider import Model, Provider
+from loomproxy.core.endpoint import Address, EndpointSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.http1.wire import RequestWire
 from loomproxy.core.hygiene import ForwardPolicy
 from loomproxy.core.message import RequestHead
-from loomproxy.core.route import Redirect, Respond
+from loomproxy.core.route import Models, Redirect, Respond
 
 
 def request(*lines: str, method: str = "GET") -> RequestHead:
@@ -100,3 +106,31 @@ def test_head_gets_the_length_of_what_it_does_not_get() -> None:
 def test_without_a_name_for_it_the_request_id_is_not_sent() -> None:
     data = rendered(Answer(200, b"text/plain", b"ok"), request(), request_id_header=b"")
     assert b"id-1" not in data
+
+
+def test_a_complaint_is_an_answer_in_the_dialect_of_the_client() -> None:
+    said = complaints.of_fault(faults.METHOD_NOT_ALLOWED, "Use POST.")
+    it = answer.complaint(said, LOOM, b"id-1")
+    assert it == Answer(405, answer.JSON, LOOM.error(said, b"id-1"), b"Allow: POST\r\n")
+    busy = complaints.of_fault(faults.QUEUE_FULL)
+    it = answer.complaint(busy, OPENAI, b"id-1")
+    assert it == Answer(503, answer.JSON, OPENAI.error(busy, b"id-1"), b"Retry-After: 1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        (b"/v1/models", 200, b'{"object":"list","data":['),
+        (b"/v1/models/acme/m%201", 200, b'{"id":"acme/m 1",'),
+        (b"/v1/models/m%201", 200, b'{"id":"acme/m 1",'),
+        (b"/v1/models/", 404, b'{"error":{"message":'),
+        (b"/v1/models/%ff", 404, b'"code":"model_not_found","request_id":"id-1"'),
+    ],
+)
+def test_models_are_listed_or_found(path: bytes, status: int, body: bytes) -> None:
+    here = EndpointSpec(Address(path="/run/a"))
+    catalogue = Catalogue((Provider("acme", (here,), models=(Model("m 1"),)),))
+    head = structs.replace(request(), path=path)
+    it = answer.models(Models(b"/v1/models"), head, catalogue, b"id-1")
+    assert (it.status, it.content_type) == (status, answer.JSON)
+    assert body in it.body

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from loomproxy.core import fault as faults
 from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
@@ -406,3 +407,26 @@ def test_retry_budget_outlives_a_reload_and_takes_its_new_share() -> None:
     assert not after.budget.may_retry(NOW)
     generous = Pool(PoolSpec("app", (), retry_budget_ratio=1.0, retries_min_per_s=0.0), after)
     assert generous.budget.may_retry(NOW)
+
+
+def test_who_waits_at_a_pool_that_follows_goes_to_its_new_endpoints() -> None:
+    before = Pool(structs.replace(spec(1, in_flight_max=1), follows=True), None)
+    took(before)
+    ticket = before.wait("me", 1)
+    assert ticket is not None
+    other = EndpointSpec(Address("new", 1))
+    after = Pool(structs.replace(before.spec, endpoints=(other,)), before)
+    assert after.wake(NOW) == [ticket]
+    after.wait_again(ticket)
+    assert ticket.pool is after
+    assert after.cancel(ticket) is None
+
+
+def test_who_waits_at_any_other_pool_stays_with_its_endpoints() -> None:
+    before = Pool(spec(1, in_flight_max=1), None)
+    took(before)
+    ticket = before.wait("me", 1)
+    assert ticket is not None
+    after = Pool(structs.replace(before.spec, endpoints=(EndpointSpec(Address("new", 1)),)), before)
+    assert after.wake(NOW) == []
+    assert ticket.pool is before

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loomproxy.core import tally as module
-from loomproxy.core.outcome import Outcome
+from loomproxy.core.outcome import COUNTED, ESTIMATED, Outcome, Spent
 from loomproxy.core.tally import (
     BUCKETS_S,
     CODE_CLASSES,
     OVERFLOW,
     SERIES_MAX,
+    ChatSeries,
     Histogram,
     Series,
     Tally,
@@ -298,3 +299,36 @@ def test_sums_never_go_backwards(story: list[tuple[int, str, Outcome]]) -> None:
         before = after
         told = max(told, sum(sum(each.requests) for each in totals.total().series.values()))
     assert told <= sum(what == "count" for _, what, _ in story)
+
+
+def chat(provider: str = "acme", usage_from: str = COUNTED, **changes: object) -> Outcome:
+    spent = Spent(provider, "m", 5, 3, usage_from, stream=True)
+    return outcome(chat=spent, **changes)
+
+
+def test_chats_are_counted_by_provider_and_model() -> None:
+    tally = counted(
+        chat(),
+        chat(usage_from=ESTIMATED, fault="stream_truncated", termination="UD"),
+        chat(status=429),
+        chat("other"),
+        outcome(),
+    )
+    assert tally.chats == {
+        ("acme", "m"): ChatSeries(15, 9, 1, {"ok": 1, "stream_truncated": 1, "refused": 1}),
+        ("other", "m"): ChatSeries(5, 3, 0, {"ok": 1}),
+    }
+    total = merge([tally, counted(chat())])
+    assert total.chats["acme", "m"] == ChatSeries(
+        20, 12, 1, {"ok": 2, "stream_truncated": 1, "refused": 1}
+    )
+    assert tally.chats["acme", "m"].prompt_tokens == 15, "nothing is shared"
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(tally), type=Tally) == tally
+
+
+def test_providers_without_end_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHAT_SERIES_MAX", 1)
+    tally = counted(chat(), chat("b"), chat("c"), chat())
+    assert tally.chats["acme", "m"].results == {"ok": 2}
+    assert tally.chats[OVERFLOW].results == {"ok": 2}
+    assert len(tally.chats) == 2

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from loomproxy.channel import EndpointStatus, PoolStatus
-from loomproxy.core.outcome import Outcome
+from loomproxy.core.outcome import ESTIMATED, Outcome, Spent
 from loomproxy.core.tally import BUCKETS_S, Tally
 from loomproxy.core.units import Instant
 from loomproxy.node.exposition import CONTENT_TYPE, Reading, WorkerReading, render
@@ -96,6 +96,9 @@ def test_every_promised_metric_is_described_and_typed() -> None:
         "loomproxy_reloads": "counter",
         "loomproxy_worker_restarts": "counter",
         "loomproxy_access_log_dropped": "counter",
+        "loomproxy_chats": "counter",
+        "loomproxy_chats_estimated": "counter",
+        "loomproxy_chat_tokens": "counter",
         "loomproxy_request_duration_seconds": "histogram",
         "loomproxy_upstream_connect_seconds": "histogram",
         "loomproxy_upstream_first_byte_seconds": "histogram",
@@ -128,6 +131,20 @@ def test_requests_by_route_pool_and_class() -> None:
     assert value(page, "retries_total", route="web", pool="app") == 0
     assert value(page, "bytes_total", route="web", pool="app", direction="request") == 20
     assert value(page, "bytes_total", route="web", pool="app", direction="response") == 2800
+
+
+def test_chats_by_provider_and_model() -> None:
+    tally = Tally()
+    spent = Spent("acme", "m1", 5, 3, ESTIMATED, stream=True)
+    tally.count(outcome(chat=spent))
+    tally.count(outcome(chat=spent, fault="stream_truncated", termination="UD"))
+    page = render(reading(tally))
+    model = {"provider": "acme", "model": "m1"}
+    assert value(page, "chats_total", result="ok", **model) == 1
+    assert value(page, "chats_total", result="stream_truncated", **model) == 1
+    assert value(page, "chat_tokens_total", kind="prompt", **model) == 10
+    assert value(page, "chat_tokens_total", kind="completion", **model) == 6
+    assert value(page, "chats_estimated_total", **model) == 2
 
 
 def test_limits_by_listener_and_reason() -> None:

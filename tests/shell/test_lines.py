@@ -12,7 +12,7 @@ from msgspec import structs
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.http1.wire import RequestWire
 from loomproxy.core.message import RequestHead
-from loomproxy.core.outcome import Outcome
+from loomproxy.core.outcome import COUNTED, Outcome, Spent
 from loomproxy.core.units import Instant
 from loomproxy.worker import lines
 from loomproxy.worker.lines import combined_line, json_line, line_for
@@ -177,3 +177,17 @@ def test_hosts_that_strangers_make_up_are_not_kept() -> None:
         request = structs.replace(head(), authority=b"a" * size)
         assert json.loads(json_line(whole(request)))["host"] == "a" * size
     assert lines._method_and_host.cache_info().currsize == 1
+
+
+def test_a_chat_tells_what_it_took() -> None:
+    plain, told = whole(head()), whole(head())
+    told.chat = Spent("acme", "m1", 5, 3, COUNTED, stream=True)
+    seen, without = json.loads(json_line(told)), json.loads(json_line(plain))
+    assert {name: seen[name] for name in seen if name not in without} == {
+        "provider": "acme",
+        "model": "m1",
+        "stream": True,
+        "prompt_tokens": 5,
+        "completion_tokens": 3,
+        "usage_from": "provider",
+    }

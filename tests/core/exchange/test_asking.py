@@ -13,6 +13,7 @@ from loomproxy.core.event import (
 from loomproxy.core.hygiene import HeaderOps, Peer
 from loomproxy.core.route import ToPool
 from tests.commands import Fate, Release, Serve
+from tests.core.exchange.chats import CHAT, market
 from tests.core.exchange.scenery import (
     CONNECT_S,
     FIRST,
@@ -356,3 +357,30 @@ def test_an_answer_of_the_house_to_another_question_is_not_believed() -> None:
     assert it >> get("/health") << ...
     assert it >> Answered(it.exchange.ask - 1, 200, b"text/plain", b"of another\n")
     assert it >> answered(200, b"text/plain", b"fine\n") << head_down(200, end=b"fine\n") << ...
+
+
+def test_models_are_a_page_of_the_house() -> None:
+    it = play(market())
+    it.scribe.taken = True
+    assert (
+        it
+        >> get("/v1/models/acme/m1", "Authorization: Bearer x")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(200, b"Content-Type: application/json\r\n", b'{"id":"acme/m1",')
+        << ...
+        << finish(Fate.KEEP, "--", route="models", pool="-")
+    )
+
+
+def test_models_are_only_read() -> None:
+    assert (
+        play(market())
+        >> request("DELETE", "/v1/models")
+        << deadline(NEVER_FROM_NOW)
+        << head_down(405, b"Allow: GET, HEAD\r\n")
+        << deadline(SEND_S)
+    )
+
+
+def test_a_chat_takes_its_body_before_it_goes_anywhere() -> None:
+    assert play(market()) >> request("POST", CHAT, "Content-Length: 5") << deadline(IDLE_S)

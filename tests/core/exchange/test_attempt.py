@@ -18,6 +18,7 @@ from loomproxy.core.pool import PoolSpec
 from loomproxy.core.route import HOST_OF_ENDPOINT, PathRewrite, RetryPolicy, ToPool
 from loomproxy.core.world import World
 from tests.commands import Fate, PauseDown, Release, ResumeDown
+from tests.core.exchange import chats
 from tests.core.exchange.scenery import (
     CONNECT_S,
     FIRST,
@@ -408,3 +409,23 @@ def test_a_call_for_another_wait_means_nothing_to_who_waits_again() -> None:
     it, _other = queueing(get(), world)
     assert it >> SlotFreed(it.exchange.ask - 1)
     assert it.exchange.phase.name == "QUEUE"
+
+
+def test_a_chat_goes_to_the_pool_as_it_is_now_or_nowhere() -> None:
+    world = chats.market()
+    it = play(world)
+    data = chats.body()
+    assert it >> chats.post(data) << deadline(IDLE_S)
+    assert it >> chats.whole(data) << opens(chats.ACME_1) << deadline(chats.CONNECT_S)
+    assert it >> opened() << deadline(chats.FIRST_BYTE_S) << sends_up(b"POST /chat/completions ")
+    other = play(world)
+    assert other >> chats.post(data) << deadline(IDLE_S)
+    assert other >> chats.whole(data) << opens(chats.ACME_1) << deadline(chats.CONNECT_S)
+    world.publish(chats.snapshot())
+    assert (
+        other
+        >> open_failed()
+        << Release(reusable=False)
+        << head_down(503, b'"code":"provider_unavailable"')
+        << deadline(SEND_S)
+    )

@@ -18,7 +18,7 @@ from loomproxy.core.exchange.chat_answering import (
     ANSWER_BYTES_MAX,
     ERROR_BYTES_MAX,
 )
-from loomproxy.core.fault import CONNECT_FAILED, UPSTREAM_CLOSED, UPSTREAM_CUT
+from loomproxy.core.fault import UPSTREAM_CLOSED, UPSTREAM_CUT
 from loomproxy.core.outcome import Spent
 from tests.commands import Fate, PauseUp, Release, ResumeUp, SendDown
 from tests.core.exchange.chats import (
@@ -43,7 +43,6 @@ from tests.core.exchange.chats import (
     market,
     part,
     post,
-    snapshot,
     stream_head,
     streaming,
     whole,
@@ -55,11 +54,9 @@ from tests.playbook import (
     deadline,
     finish,
     head_down,
-    open_failed,
     opened,
     opens,
     sends_up,
-    slot_freed,
 )
 
 ASKED = body()
@@ -338,43 +335,6 @@ def test_no_budget_no_second_attempt() -> None:
         >> answer(TRANSIENT, 503)
         << GIVEN_BACK
         << head_down(503, b"Soon.")
-        << deadline(SEND_S)
-    )
-
-
-# --- where it goes --------------------------------------------------------------------------------
-
-
-def test_another_attempt_goes_to_the_newest_generation() -> None:
-    world = market()
-    it = play(world)
-    assert it >> post(ASKED) << deadline(IDLE_S) >> whole(ASKED) << opens(ACME_1) << ...
-    world.publish(snapshot(acme(endpoint("/run/acme-1", enabled=False), endpoint("/run/acme-2"))))
-    assert it >> open_failed(CONNECT_FAILED) << CLOSED << opens(ACME_2) << deadline(CONNECT_S)
-
-
-def test_who_waits_goes_to_the_newest_generation() -> None:
-    world = market(in_flight_max=1)
-    asking(ASKED, world)
-    it = play(world)
-    assert it >> post(ASKED) << deadline(IDLE_S) >> whole(ASKED) << deadline(5)
-    old, new = endpoint("/run/acme-1", enabled=False), endpoint("/run/acme-2")
-    world.publish(snapshot(acme(old, new), in_flight_max=1))
-    woken = world.pools["plugin:acme"].wake(it.now)
-    assert [ticket.owner for ticket in woken] == [it.exchange]
-    assert it >> slot_freed() << opens(ACME_2) << deadline(CONNECT_S)
-
-
-def test_a_provider_that_was_taken_away_gets_nothing_more() -> None:
-    world = market()
-    it = play(world)
-    assert it >> post(ASKED) << deadline(IDLE_S) >> whole(ASKED) << opens(ACME_1) << ...
-    world.publish(snapshot())
-    assert (
-        it
-        >> open_failed(CONNECT_FAILED)
-        << CLOSED
-        << head_down(503, b'"code":"provider_unavailable"', b"Retry-After: 1\r\n")
         << deadline(SEND_S)
     )
 

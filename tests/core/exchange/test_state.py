@@ -9,12 +9,14 @@ from loomproxy.core.event import (
     DownstreamFull,
     DownstreamGone,
     DownstreamTaken,
+    DrainExpired,
     RequestPart,
     ResponsePart,
     UpstreamGone,
 )
 from loomproxy.core.exchange import IGNORED, TABLE, Phase
 from tests.commands import Fate, PauseDown, PauseUp, Release
+from tests.core.exchange import chats
 from tests.core.exchange.scenery import (
     IDLE_S,
     NEVER_FROM_NOW,
@@ -198,3 +200,25 @@ def test_an_answer_of_ours_that_is_taken_at_once_is_over_at_once() -> None:
         << deadline(NEVER_FROM_NOW)
         << finish(Fate.KEEP, status=200)
     )
+
+
+def test_a_chat_is_refused_in_its_dialect_and_leaves_nothing_behind() -> None:
+    world = chats.market()
+    it = play(world)
+    it.scribe.taken = True
+    assert (
+        it
+        >> post_chunked(chats.CHAT)
+        << deadline(IDLE_S)
+        >> RequestPart(b"{", ended=False)
+        << deadline(IDLE_S)
+    )
+    assert world.chat_bytes == 1
+    assert (
+        it
+        >> DrainExpired()
+        << head_down(503, b'{"error":{"message":"The proxy is shutting down."')
+        << ...
+        << finish(Fate.CLOSE, "lP", chat=None)
+    )
+    assert world.chat_bytes == 0
