@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loomproxy.plugins.sdk import wire
 from loomproxy.plugins.sdk.errors import PluginError
+from loomproxy.plugins.sdk.later import timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -117,12 +118,12 @@ class Server:
         for connection in tuple(self.connections):
             connection.leave_when_idle()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
+            async with timeout(grace_s):
                 await self.empty.wait()
         for connection in tuple(self.connections):
             connection.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):  # A handler that ignores being cancelled ends with us.
+            async with timeout(1.0):  # A handler that ignores being cancelled ends with us.
                 await self.empty.wait()
 
 
@@ -192,7 +193,7 @@ class Connection(asyncio.StreamReaderProtocol):
         while True:
             head: Head | None = None
             try:
-                async with asyncio.timeout(IDLE_TIMEOUT_S):
+                async with timeout(IDLE_TIMEOUT_S):
                     head = await wire.read_head(reader)
                 if head is None:
                     return
@@ -260,8 +261,8 @@ class Connection(asyncio.StreamReaderProtocol):
         body_bytes = 0
         pieces = wire.read_pieces(reader, head)
         while True:
-            async with asyncio.timeout(IDLE_TIMEOUT_S):
-                piece = await anext(pieces, b"")
+            async with timeout(IDLE_TIMEOUT_S):
+                piece = await wire.next_piece(pieces)
             if not piece:
                 return bytes(body)
             body_bytes += len(piece)
@@ -333,6 +334,6 @@ class Connection(asyncio.StreamReaderProtocol):
         if writer.can_write_eof():
             writer.write_eof()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
+            async with timeout(LINGER_S):
                 while await reader.read(_BUFFER_BYTES):
                     pass

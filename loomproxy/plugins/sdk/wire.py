@@ -169,6 +169,14 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
     return line[:-2]
 
 
+async def next_piece(pieces: AsyncIterator[bytes]) -> bytes:
+    """Return the next piece of a body, or nothing at its end."""
+    try:
+        return await pieces.__anext__()
+    except StopAsyncIteration:
+        return b""
+
+
 async def read_whole(pieces: AsyncIterator[bytes], bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Return a whole body; TooLarge beyond `bytes_max`."""
     body = bytearray()
