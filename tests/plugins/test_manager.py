@@ -112,6 +112,44 @@ def test_reload_switches_when_the_new_generation_is_ready_and_drains_the_old_one
     asyncio.run(play())
 
 
+def test_old_generation_that_dies_while_it_drains_is_not_started_again() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            it.plant("acme")
+            await it.begin()
+            await it.until(lambda: it.is_ready("acme"))
+            address = str(it.providers["acme"].endpoints[0].address)
+            pid = it.pid("acme")
+            it.flying = lambda: {address: 1}
+            assert (await it.manager.reload("acme")).ok
+            assert pid in it.pids()
+            os.kill(pid, signal.SIGKILL)
+            await it.until(lambda: len(it.status("acme").generations) == 1)
+            assert it.status("acme").restarts == 0
+            assert [line.text for line in it.manager.logs("acme", 0, 9)] == ["hello from acme"] * 2
+
+    asyncio.run(play())
+
+
+def test_workers_that_do_not_take_a_publication_are_asked_again() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            it.plant("acme")
+            await it.begin()
+            await it.until(lambda: it.is_ready("acme"))
+            it.refuses = lambda _all: "not now"
+            pid = it.pid("acme")
+            report = asyncio.get_running_loop().create_task(it.manager.stop("acme"))
+            await it.until(lambda: it.states()["acme"] is State.DRAINING)
+            assert it.is_published("acme")
+            assert it.pids() == [pid]  # nobody was told, so it serves on
+            it.refuses = lambda _all: ""
+            assert (await report).state is State.STOPPED
+            assert not it.is_published("acme")
+
+    asyncio.run(play())
+
+
 def test_reload_to_something_broken_keeps_the_old_generation_and_says_why() -> None:
     async def play() -> None:
         async with estate() as it:
