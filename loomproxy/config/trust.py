@@ -161,9 +161,11 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 def reason_of(error: Exception) -> str:
     """Why TLS, or what it stands on, failed: in words, without lines of OpenSSL's source."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    named = getattr(error, "reason", None)  # Only what OpenSSL raised has one.
+    # Only what OpenSSL raised has these.
+    verdict: str = getattr(error, "verify_message", "")
+    named: str = getattr(error, "reason", "") or ""
+    if verdict:
+        return verdict
     if isinstance(error, ssl.SSLError) and named:
         reason = named.replace("_", " ").lower()
         return f"{reason}: it does not speak TLS" if reason in _OTHER_TONGUE else reason
