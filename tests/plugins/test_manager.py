@@ -65,14 +65,15 @@ def test_configuration_is_checked_before_anything_runs() -> None:
             assert "plugins.config.acme.colour" in why
             assert it.pids() == []
             good = section(config={"acme": {"key": "secret"}})
-            assert it.manager.problems(good) == ()
+            assert await it.manager.problems(good, it.directory) == ()
             await it.manager.configure(good, it.directory)
             await it.until(lambda: it.is_ready("acme"))
             assert it.notes("acme") == ['initialize {"key": "secret", "size": 3}']
             assert it.status("acme").config == {"key": "***", "size": 3}
             # Another one that is wrong is told, and what runs goes on.
             bad = section(config={"acme": {}})
-            assert "plugins.config.acme.key" in it.manager.problems(bad)[0]
+            (problem,) = await it.manager.problems(bad, it.directory)
+            assert problem.startswith("plugins.config.acme.key")
             await it.manager.configure(bad, it.directory)
             await it.until(lambda: it.status("acme").reloads_failed == 1)
             assert it.is_ready("acme")
