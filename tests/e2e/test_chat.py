@@ -3,15 +3,17 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
 
 from loomproxy.core.chat.provider import Model, Provider, Tongue
+from loomproxy.core.endpoint import Address, EndpointSpec
 from tests.support.caller import Caller, Response
 from tests.support.guests import TOKEN, Worker, worker
-from tests.support.origin import Scene, chunk, head
+from tests.support.origin import Origin, Scene, chunk, head
 
 CHAT, LOOM = "/v1/chat/completions", "/api/v1/chat/completions"
 CANCELLED_WITHIN_S = 1.0
@@ -30,8 +32,8 @@ STREAM = head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding",
 
 
 @pytest.fixture(scope="module")
-def guests() -> Iterator[Worker]:
-    with worker() as made:
+def guests(subject: str) -> Iterator[Worker]:
+    with worker(subject) as made:
         yield made
 
 
@@ -97,6 +99,16 @@ def test_a_chat_is_answered_by_the_provider_of_its_model(guests: Worker) -> None
     assert (logged["prompt_tokens"], logged["completion_tokens"]) == (5, 3)
     counted = guests.tally().chats[name, "m"]
     assert (counted.prompt_tokens, counted.completion_tokens) == (10, 6)
+
+
+def test_a_guest_may_listen_on_a_unix_socket(guests: Worker, tmp_path: Path) -> None:
+    with Origin(at=str(tmp_path / "guest.sock")) as origin:
+        origin.act = whole
+        endpoint = EndpointSpec(Address(path=str(tmp_path / "guest.sock")))
+        name = guests.provide(endpoints=(endpoint,))
+        with guests.caller() as caller:
+            assert ask(caller, body(f"{name}/m")).json() == ANSWER
+        assert not origin.failures
 
 
 def test_a_stream_comes_event_by_event(guests: Worker) -> None:
@@ -273,7 +285,7 @@ def test_a_client_that_leaves_while_it_is_paused_cancels_too(guests: Worker) -> 
         await scene.body()
         await scene.send(STREAM)
         scene.note("waits")
-        await scene.send(chunk(delta("x" * 10_000)) * 4000)
+        await scene.send(chunk(delta("x" * 10_000)) * 1000)
         await scene.left()
         scene.note("cancelled")
 
