@@ -5,6 +5,10 @@ was chosen, in a process group of its own: a Ctrl-C in the terminal reaches the 
 a child leaves behind in its group goes with it. Its end is seen through a pidfd, which belongs to
 this one process and cannot be confused with a later owner of the same pid. What it says on stderr
 is passed on, and the last lines are kept, because they say why it left.
+
+A program that is not ours (`spawn_guest`) is read on stdout as well, and may say whatever it likes:
+its pipes are always drained, so that it never waits for us, but only so many lines a second are
+passed on; how many were not, is.
 """
 
 import asyncio
@@ -17,8 +21,9 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -30,11 +35,23 @@ LINES_KEPT_MAX: Final = 20
 LINE_BYTES_MAX: Final = 4096
 """Longer lines are cut here, so that a child that never ends its line costs no more than this."""
 
+LINES_PER_S_MAX: Final = 200
+"""How many lines a second are passed on of each stream of a guest.
+
+The rest is read and counted only. A log line for each request is what guests say at most when they
+are well, and two hundred of 4 KiB are still less than a megabyte for whoever keeps them.
+"""
+
+_SECOND_S: Final = 1.0
 _READ_BYTES: Final = 65536
+_LAST_READS: Final = 16  # of a megabyte, the most that a child can have its pipe hold (pipe(7))
 _KEPT_NAMES: Final = frozenset(
     ("HOME", "LANG", "LANGUAGE", "LOGNAME", "MALLOC_ARENA_MAX", "PATH", "TMPDIR", "TZ", "USER")
 )
 _KEPT_PREFIXES: Final = ("LC_", "LD_", "PYTHON", "COVERAGE_", "LOOMPROXY_")
+_WITHHELD: Final = frozenset(
+    ("LOOMPROXY_ADMIN_TOKEN",)
+)  # shown by the command line, asked for by us
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
@@ -42,7 +59,7 @@ class Exit(msgspec.Struct, frozen=True):
     """How a child ended."""
 
     code: int  # its exit status, or minus the signal that ended it
-    lines: tuple[str, ...]  # the last it said on stderr
+    lines: tuple[str, ...]  # the last it said, on those of its streams that we read
 
     def __str__(self) -> str:
         """In words, for the log."""
@@ -54,33 +71,131 @@ class Exit(msgspec.Struct, frozen=True):
             return f"signal {-self.code}"
 
 
+class _Stream:
+    """What a child says on one pipe: its lines as they come, and the last ones.
+
+    `kept` gets all lines, `said` at most `lines_per_s_max` in a second. 0: all.
+    """
+
+    def __init__(
+        self,
+        pipe: IO[bytes],
+        kept: collections.deque[bytes],
+        said: Callable[[str], None],
+        lines_per_s_max: int,
+    ) -> None:
+        self._pipe = pipe
+        self._kept = kept
+        self._said = said
+        self._lines_per_s_max = lines_per_s_max
+        self._told = 0  # lines in this second
+        self._dropped = 0  # lines in this second
+        self._second: asyncio.TimerHandle | None = None  # ends it
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(pipe.fileno(), False)
+        self._loop.add_reader(pipe.fileno(), self._read)
+
+    def end(self) -> None:
+        """Take what is left in the pipe, and close it: the child has ended."""
+        for _time in range(_LAST_READS):
+            if self._pipe.closed or not self._read():
+                break
+        self._close()
+        if self._rest:
+            self._take(b"\n")
+        self._next_second()
+        if self._second is not None:
+            self._second.cancel()
+
+    def _close(self) -> None:
+        if not self._pipe.closed:
+            self._loop.remove_reader(self._pipe.fileno())
+            self._pipe.close()
+
+    def _read(self) -> bool:
+        """Take what it said, and tell whether there was something.
+
+        Once per wake-up, so that a talkative child does not hold the loop.
+        """
+        try:
+            data = os.read(self._pipe.fileno(), _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if data:
+            self._take(data)
+        else:
+            self._close()
+        return bool(data)
+
+    def _take(self, data: bytes) -> None:
+        """Tell the lines that may be told; of the others look at the last ones only."""
+        data = self._rest + data
+        lines = data.count(b"\n")
+        tellable = min(lines, self._tellable()) if lines else 0
+        *whole, data = data.split(b"\n", tellable)
+        for line in whole:
+            self._kept.append(line[:LINE_BYTES_MAX])
+            self._said(_text(line))
+        self._told += tellable
+        if lines > tellable:
+            # One more piece than is kept: the first may hold many lines that nobody will see.
+            *whole, data = data.rsplit(b"\n", LINES_KEPT_MAX + 1)
+            self._kept.extend(line[:LINE_BYTES_MAX] for line in whole[-LINES_KEPT_MAX:])
+            self._dropped += lines - tellable
+        self._rest = data[:LINE_BYTES_MAX]
+
+    def _tellable(self) -> int:
+        """How many lines may be told at this moment."""
+        if not self._lines_per_s_max:
+            return sys.maxsize
+        if self._second is None:
+            self._second = self._loop.call_later(_SECOND_S, self._next_second)
+        return self._lines_per_s_max - self._told
+
+    def _next_second(self) -> None:
+        """Say what was not said; the next second begins with the next line."""
+        if self._second is not None:
+            self._second.cancel()
+            self._second = None
+        if self._dropped:
+            self._said(
+                f"({self._dropped} lines not shown: more than {self._lines_per_s_max} in a second)"
+            )
+        self._told = self._dropped = 0
+
+
+def _text(line: bytes) -> str:
+    return line[:LINE_BYTES_MAX].decode("utf-8", "backslashreplace").rstrip()
+
+
 class Process:
     """One running child.
 
-    `left` is called once, when it has ended and was reaped; `said` with each line of its stderr.
-    Neither may raise. Make it with `spawn`, in a running loop.
+    `left` is called once, when it has ended and was reaped. It may not raise. Made by `spawn` and
+    `spawn_guest`, in a running loop.
     """
 
     def __init__(
         self,
         popen: "subprocess.Popen[bytes]",
         left: Callable[[Exit], None],
-        said: Callable[[str], None],
+        said: Mapping[str, Callable[[str], None]],
+        lines_per_s_max: int,
     ) -> None:
         self.pid = popen.pid
         self._popen = popen
         self._left = left
-        self._said = said
         self._loop = asyncio.get_running_loop()
-        self._lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT_MAX)
-        self._rest = b""
+        self._lines: collections.deque[bytes] = collections.deque(maxlen=LINES_KEPT_MAX)
         self._ended = asyncio.Event()
-        self._pidfd = os.pidfd_open(popen.pid)
+        self._pidfd = _pidfd(popen)
         self._loop.add_reader(self._pidfd, self._reap)
-        assert popen.stderr is not None
-        self._stderr = popen.stderr.fileno()
-        os.set_blocking(self._stderr, False)
-        self._loop.add_reader(self._stderr, self._read)
+        self._streams = [
+            _Stream(pipe, self._lines, said[name], lines_per_s_max)
+            for name, pipe in (("stdout", popen.stdout), ("stderr", popen.stderr))
+            if pipe is not None
+        ]
 
     @property
     def running(self) -> bool:
@@ -88,12 +203,16 @@ class Process:
         return not self._ended.is_set()
 
     def terminate(self) -> None:
-        """Ask it to leave (SIGTERM)."""
+        """Ask it to leave (SIGTERM), and all that is in its group."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it, and all that is in its group."""
         self._signal(signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Return when it has ended."""
+        await self._ended.wait()
 
     async def stop(self, grace_s: float) -> None:
         """Ask it to leave, kill it after `grace_s`; return when it has ended."""
@@ -115,42 +234,20 @@ class Process:
         code = self._popen.wait()
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        if not self._stderr_closed:
-            self._read()
-            self._close_stderr()
-        if self._rest:
-            self._line(self._rest)
+        for stream in self._streams:
+            stream.end()
         self._ended.set()
-        self._left(Exit(code, tuple(self._lines)))
+        self._left(Exit(code, tuple(_text(line) for line in self._lines)))
 
-    @property
-    def _stderr_closed(self) -> bool:
-        assert self._popen.stderr is not None
-        return self._popen.stderr.closed
 
-    def _close_stderr(self) -> None:
-        self._loop.remove_reader(self._stderr)
-        assert self._popen.stderr is not None
-        self._popen.stderr.close()
-
-    def _read(self) -> None:
-        """Take what it said; once per wake-up, so that a talkative child does not hold the loop."""
-        try:
-            data = os.read(self._stderr, _READ_BYTES)
-        except BlockingIOError:
-            return
-        if not data:
-            self._close_stderr()
-            return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._line(line)
-        self._rest = self._rest[:LINE_BYTES_MAX]
-
-    def _line(self, line: bytes) -> None:
-        text = line[:LINE_BYTES_MAX].decode("utf-8", "backslashreplace").rstrip()
-        self._lines.append(text)
-        self._said(text)
+def _pidfd(popen: "subprocess.Popen[bytes]") -> int:
+    """A descriptor for a child just started. OSError when we have none left; then it is killed."""
+    try:
+        return os.pidfd_open(popen.pid)
+    except OSError:
+        with popen:  # waits for it, and closes its pipes
+            popen.kill()
+        raise
 
 
 def spawn(
@@ -163,7 +260,8 @@ def spawn(
 ) -> Process:
     """Start `argv` in a process group of its own. OSError when it cannot be started.
 
-    stdin is empty, stdout is ours, stderr is read. The descriptors keep their numbers in the child.
+    stdin is empty, stdout is ours, stderr is read: `said` is told each line, and may not raise. The
+    descriptors keep their numbers in the child.
     """
     popen = subprocess.Popen(  # noqa: S603 # the argv is ours, or the operator's own
         argv,
@@ -173,7 +271,35 @@ def spawn(
         stderr=subprocess.PIPE,
         process_group=0,
     )
-    return Process(popen, left, said)
+    return Process(popen, left, {"stderr": said}, 0)
+
+
+def spawn_guest(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    pass_fds: Sequence[int] = (),
+    left: Callable[[Exit], None],
+    said: Callable[[str, str], None],
+) -> Process:
+    """Start a program that is not ours, as `spawn` does, in the directory `cwd`.
+
+    Both of its streams are read: `said` is told the stream, `stdout` or `stderr`, and a line of it,
+    at most `LINES_PER_S_MAX` times a second. It may not raise.
+    """
+    popen = subprocess.Popen(  # noqa: S603 # the argv is a manifest's, which the operator put there
+        argv,
+        cwd=cwd,
+        env=dict(env),
+        pass_fds=tuple(pass_fds),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    streams = {name: partial(said, name) for name in ("stdout", "stderr")}
+    return Process(popen, left, streams, LINES_PER_S_MAX)
 
 
 def environment() -> dict[str, str]:
@@ -190,7 +316,7 @@ def clean_environment(ours: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in ours.items()
-        if name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES)
+        if name in _KEPT_NAMES or (name.startswith(_KEPT_PREFIXES) and name not in _WITHHELD)
     }
     kept["PYTHONPATH"] = os.pathsep.join(_import_path())
     return kept
@@ -203,6 +329,15 @@ def own_argv(*arguments: str) -> list[str]:
     """
     # -P: what lies in the current directory is no module of ours.
     return [sys.executable, "-P", "-m", loomproxy.__name__, *arguments]
+
+
+def bare_argv(source: str, *arguments: str) -> list[str]:
+    """An argv that runs `source` in a bare interpreter, the quickest and smallest there is.
+
+    It has the standard library and nothing else: -I, no environment and no current directory; -S,
+    no site-packages.
+    """
+    return [sys.executable, "-I", "-S", "-c", source, *arguments]
 
 
 def _import_path() -> list[str]:

@@ -45,11 +45,20 @@ debian() {
   fi
 }
 
-# debian_commands COMMAND... installs the Debian packages of the same names where a command is missing.
+# package_of COMMAND prints the Debian package that brings a command: mostly of the same name.
+package_of() {
+  case $1 in
+    go) echo golang-go ;;
+    node) echo nodejs ;;
+    *) echo "$1" ;;
+  esac
+}
+
+# debian_commands COMMAND... installs the Debian packages of the commands that are missing.
 debian_commands() {
   local missing=() command
   for command in "$@"; do
-    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$command")
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$(package_of "$command")")
   done
   [ ${#missing[@]} -eq 0 ] || debian "${missing[@]}"
 }

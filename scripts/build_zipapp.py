@@ -1,9 +1,10 @@
 """Builds dist/loomproxy.pyz as zipapp.spec says: ours and every interpreter's wheels in one file.
 
 The wheels of one package differ between interpreters only in their native parts, and those carry
-the interpreter and the machine in their names. So all wheels are laid over one another into one
-tree, and it is an error if two of them hold different bytes under one name. The tree is packed by
-shiv; `zipapp_start.py` is put in front of it.
+the interpreter and the machine in their names; those for the stable ABI, which do not, are given
+such names. So all wheels are laid over one another into one tree, and it is an error if two of them
+hold different bytes under one name. The tree is packed by shiv; `zipapp_start.py` is put in front
+of it.
 
 Two builds of the same tree give the same bytes: files in sorted order, one date, one mode, nothing
 of this machine.
@@ -36,6 +37,7 @@ DATE: Final = (
     0,
 )  # The earliest that a zip can say: there is no date in the file.
 START_MODULE: Final = "zipapp_start"
+STABLE_ABI: Final = ".abi3.so"
 DOWNLOAD_TIMEOUT_S: Final = 600  # For the wheels of one interpreter on one machine; about 6 MB.
 
 
@@ -124,13 +126,26 @@ def lay_wheels(spec: Spec, tree: Path) -> None:
     for wheel in wheels(spec):
         with zipfile.ZipFile(wheel) as archive:
             for info in archive.infolist():
-                if not info.is_dir() and not spec.is_left_out(info.filename):
-                    lay(
-                        tree,
-                        info.filename,
-                        native(spec, info.filename, archive.read(info)),
-                        origin=wheel.name,
-                    )
+                if info.is_dir() or spec.is_left_out(info.filename):
+                    continue
+                data = native(spec, info.filename, archive.read(info))
+                for name in names_in_tree(spec, info.filename, wheel.name):
+                    lay(tree, name, data, origin=wheel.name)
+
+
+def names_in_tree(spec: Spec, name: str, wheel: str) -> list[str]:
+    """Return the names under which a file of a wheel is found by every interpreter it is for.
+
+    `x.abi3.so` is for all interpreters and one machine, but says neither. The first machine's keeps
+    its name; another's gets one for each interpreter, which they look for before `abi3`.
+    """
+    stem = name.removesuffix(STABLE_ABI)
+    first, *others = spec.machines
+    machine = next((each for each in others if wheel.endswith(f"_{each}.whl")), first)
+    if stem == name or machine == first:
+        return [name]
+    digits = [python.replace(".", "") for python in spec.pythons]
+    return [f"{stem}.cpython-{each}-{machine}-linux-gnu.so" for each in digits]
 
 
 def native(spec: Spec, name: str, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -15,7 +16,15 @@ import pytest
 import uvloop
 
 from loomproxy import process
-from loomproxy.process import LINES_KEPT_MAX, Exit, clean_environment, own_argv, spawn
+from loomproxy.process import (
+    LINES_KEPT_MAX,
+    LINES_PER_S_MAX,
+    Exit,
+    clean_environment,
+    own_argv,
+    spawn,
+    spawn_guest,
+)
 
 RUNNERS: list[Callable[[Coroutine[Any, Any, None]], None]] = [asyncio.run, uvloop.run]
 each_loop = pytest.mark.parametrize("run", RUNNERS, ids=["asyncio", "uvloop"])
@@ -145,6 +154,132 @@ def test_talkative_child_costs_a_bounded_amount() -> None:
     asyncio.run(play())
 
 
+class Heard:
+    """A guest of python code: what it said on both streams, and its end."""
+
+    def __init__(self, code: str, cwd: Path) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.spoke = asyncio.Event()
+        self.process = spawn_guest(
+            [sys.executable, "-I", "-S", "-c", code],
+            cwd=cwd,
+            env={},
+            left=self.exit.set_result,
+            said=self._said,
+        )
+
+    def _said(self, stream: str, line: str) -> None:
+        self.lines.append((stream, line))
+        self.spoke.set()
+
+    async def says(self, claim: Callable[[str], bool]) -> str:
+        """Wait for a line."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                for _stream, line in self.lines:
+                    if claim(line):
+                        return line
+                self.spoke.clear()
+                await self.spoke.wait()
+
+
+@each_loop
+def test_both_streams_of_a_guest_are_heard_in_its_own_directory(
+    run: Callable[[Coroutine[Any, Any, None]], None], tmp_path: Path
+) -> None:
+    code = (
+        "import os, sys; print(os.getcwd(), flush=True); print('e', file=sys.stderr, flush=True);"
+        "sys.stdout.write('unfinished')"
+    )
+
+    async def play() -> None:
+        guest = Heard(code, tmp_path)
+        async with asyncio.timeout(DEADLINE_S):
+            end = await guest.exit
+        assert sorted(guest.lines) == [
+            ("stderr", "e"),
+            ("stdout", str(tmp_path)),
+            ("stdout", "unfinished"),
+        ]
+        assert sorted(end.lines) == sorted(line for _stream, line in guest.lines)
+
+    run(play())
+
+
+def await_exit(pid: int) -> None:
+    """Wait for the end of a child, and leave its status to others."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+@each_loop
+def test_lines_that_are_not_told_are_counted_when_their_second_is_over_and_the_next_are_told_again(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_SECOND_S", 0.05)
+    code = (
+        f"import sys, signal; print('x\\n' * {LINES_PER_S_MAX + 70}, end='', flush=True)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('again', flush=True)); print('last')\n"
+        "sys.stdout.flush(); print('up', file=sys.stderr, flush=True); signal.pause()"
+    )
+
+    async def play() -> None:
+        guest = Heard(code, tmp_path)
+        await guest.says(lambda line: line == "up")
+        assert await guest.says(lambda line: "not shown" in line) == (
+            f"(71 lines not shown: more than {LINES_PER_S_MAX} in a second)"
+        )
+        assert guest.lines.count(("stdout", "x")) == LINES_PER_S_MAX
+        guest.process.terminate()
+        await guest.says(lambda line: line == "again")
+        async with asyncio.timeout(DEADLINE_S):
+            end = await guest.exit
+        assert [line for line in end.lines if line != "up"][-3:] == ["x", "last", "again"]
+
+    run(play())
+
+
+def test_last_words_are_read_from_a_pipe_that_was_made_larger(tmp_path: Path) -> None:
+    code = (
+        "import fcntl, os, signal; fcntl.fcntl(1, 1031, 1 << 20)\n"  # F_SETPIPE_SZ
+        "os.write(2, b'up\\n'); signal.sigwait({signal.SIGTERM})\n"
+        "os.write(1, b'x' * 4095 + b'\\n' + b'word ' * 40_000 + b'\\nlast\\n')"
+    )
+
+    async def play() -> None:
+        guest = Heard(f"import signal; signal.pthread_sigmask(0, {{15}}); {code}", tmp_path)
+        await guest.says(lambda line: line == "up")
+        guest.process.terminate()
+        await_exit(guest.process.pid)  # the loop stands still, so all of it is heard at once
+        async with asyncio.timeout(DEADLINE_S):
+            end = await guest.exit
+        assert end.lines[-1] == "last"
+        assert end.code == 0
+
+    asyncio.run(play())
+
+
+def test_guest_that_cannot_be_watched_is_not_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = []
+
+    def none_left(pid: int) -> int:
+        pids.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+
+    async def play() -> None:
+        with pytest.raises(OSError, match="Too many open files"):
+            Heard("import signal; signal.pause()", tmp_path)
+
+    asyncio.run(play())
+    assert not alive(pids[0])
+
+
 def test_child_gets_the_descriptors_it_was_meant_to_have_and_no_others() -> None:
     async def play() -> None:
         ours, theirs = socket.socketpair()
@@ -176,6 +311,7 @@ def test_child_is_told_neither_our_secrets_nor_what_systemd_told_us() -> None:
         "PATH": "/bin",
         "LC_ALL": "C",
         "DB_PASSWORD": "secret",
+        "LOOMPROXY_ADMIN_TOKEN": "secret",
         "NOTIFY_SOCKET": "/run/x",
         "WATCHDOG_USEC": "1",
     }

@@ -43,6 +43,12 @@ def _status() -> click.Command:
     return status
 
 
+def _plugins() -> click.Command:
+    from loomproxy.cli.plugins import plugins
+
+    return plugins
+
+
 def _version() -> click.Command:
     from loomproxy.cli.version import version
 
@@ -54,7 +60,8 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[], click.Command]]]] = {
     "check": ("Say everything that is wrong with a configuration.", _check),
     "reload": ("Publish the configuration anew in a running instance.", _reload),
     "drain": ("Have a running instance finish what it does and leave.", _drain),
-    "status": ("Show workers, pools and endpoints of a running instance.", _status),
+    "status": ("Show workers, pools, endpoints and plugins of a running instance.", _status),
+    "plugins": ("Show and run provider plugins; test one, or begin a new one.", _plugins),
     "version": ("Say which version this is.", _version),
 }
 

@@ -14,6 +14,9 @@ from loomproxy.process import environment
 ANSWER_TIMEOUT_S: Final = 30.0
 """How long a command may take; the longest is a reload that a worker does not answer."""
 
+TOKEN_VARIABLE: Final = "LOOMPROXY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+"""Holds what an instance's `admin.token` asks for, where no --token-file says it."""
+
 ANSWER_BYTES_MAX: Final = 64 << 20
 """The largest answer that is read; a status of thousands of endpoints is far below."""
 
@@ -29,8 +32,8 @@ class Answer:
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ANSWER_TIMEOUT_S)
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
@@ -38,6 +41,62 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class Instance:
+    """A running instance: where it is asked, and what it is shown there."""
+
+    def __init__(self, address: str, token: str = "") -> None:
+        self.address = address
+        self._token = token
+
+    def ask(self, method: str, target: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
+        """Ask it; ClickException when it does not answer in time, or not in JSON."""
+        address = self.address
+        connection: http.client.HTTPConnection
+        fields = {}
+        if address.startswith("unix:"):  # Who can connect is the operator.
+            connection = _UnixConnection(address.removeprefix("unix:"), timeout_s)
+        else:
+            connection = http.client.HTTPConnection(address, timeout=timeout_s)
+            if self._token:
+                fields["Authorization"] = f"Bearer {self._token}"
+        try:
+            connection.request(method, target, headers=fields)
+            response = connection.getresponse()
+            body = response.read(ANSWER_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise click.ClickException(
+                f"the admin listener at {address} does not answer ({error}). "
+                "Is the instance running, and may you use that address?"
+            ) from None
+        finally:
+            connection.close()
+        try:
+            return Answer(response.status, json.loads(body))
+        except ValueError:
+            text = body[:200].decode("utf-8", "replace").strip()
+            raise click.ClickException(f"{address} answered {response.status}: {text}") from None
+
+
+def instance(admin: str | None, pid: int | None, token_file: Path | None) -> Instance:
+    """The instance that the options mean; its token is of the file, or of the environment."""
+    return Instance(find(admin, pid), _token(token_file))
+
+
+def _token(file: Path | None) -> str:
+    """The token to show; "" when there is none."""
+    where = f"--token-file {file}" if file is not None else TOKEN_VARIABLE
+    try:
+        token = environment().get(TOKEN_VARIABLE, "") if file is None else file.read_text()
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{where}: it cannot be read ({error}).") from None
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token or (file and not token):
+        raise click.ClickException(
+            f"{where}: what it holds is no token. Expected the text of admin.token alone."
+        )
+    return token
 
 
 def find(admin: str | None, pid: int | None) -> str:
@@ -61,28 +120,3 @@ def find(admin: str | None, pid: int | None) -> str:
 
 def _others(found: dict[int, Path]) -> str:
     return "".join(f"\n  --pid {pid}   (admin at unix:{path})" for pid, path in found.items())
-
-
-def ask(address: str, method: str, target: str) -> Answer:
-    """Ask the instance at `address`; ClickException when it does not answer in time."""
-    connection = (
-        _UnixConnection(address.removeprefix("unix:"))
-        if address.startswith("unix:")
-        else http.client.HTTPConnection(address, timeout=ANSWER_TIMEOUT_S)
-    )
-    try:
-        connection.request(method, target)
-        response = connection.getresponse()
-        body = response.read(ANSWER_BYTES_MAX)
-    except (OSError, http.client.HTTPException) as error:
-        raise click.ClickException(
-            f"the admin listener at {address} does not answer ({error}). "
-            "Is the instance running, and may you use that address?"
-        ) from None
-    finally:
-        connection.close()
-    try:
-        return Answer(response.status, json.loads(body))
-    except ValueError:
-        text = body[:200].decode("utf-8", "replace").strip()
-        raise click.ClickException(f"{address} answered {response.status}: {text}") from None

@@ -1,27 +1,40 @@
 """`loomproxy reload` and `loomproxy drain`: commands for a running instance."""
 
+import functools
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import click
 
-from loomproxy.cli.client import ask, find
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from loomproxy.cli.client import TOKEN_VARIABLE, Instance, instance
 
 
-def instance_options(command: Command) -> Command:
-    """The options that say which instance is meant."""
-    command = click.option("--pid", type=int, help="The instance whose node has this pid.")(command)
-    return click.option("--admin", metavar="ADDRESS", help="The instance's admin address.")(command)
+def instance_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which instance is meant; the command is given it, first."""
+
+    @click.option("--admin", metavar="ADDRESS", help="The instance's admin address.")
+    @click.option("--pid", type=int, help="The instance whose node has this pid.")
+    @click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        help=f"Holds its admin.token, for a TCP address. Else: ${TOKEN_VARIABLE}.",
+    )
+    @functools.wraps(command)
+    def given_it(
+        admin: str | None, pid: int | None, token_file: Path | None, **more: object
+    ) -> None:
+        command(instance(admin, pid, token_file), **more)
+
+    return given_it
 
 
 @click.command()
 @instance_options
-def reload(admin: str | None, pid: int | None) -> None:
+def reload(at: Instance) -> None:
     """Publish the configuration anew; exit 1, with every reason, when the old one was kept."""
-    answer = ask(find(admin, pid), "POST", "/api/v1/reload")
+    answer = at.ask("POST", "/api/v1/reload")
     if answer.value["ok"]:
         click.echo(f"published as revision {answer.value['revision']}")
         return
@@ -33,7 +46,7 @@ def reload(admin: str | None, pid: int | None) -> None:
 
 @click.command()
 @instance_options
-def drain(admin: str | None, pid: int | None) -> None:
+def drain(at: Instance) -> None:
     """Have the instance finish what it does and leave; does not wait for that."""
-    ask(find(admin, pid), "POST", "/api/v1/drain")
+    at.ask("POST", "/api/v1/drain")
     click.echo("draining")

@@ -8,10 +8,11 @@ from loomproxy.config.compile import ConfigError, compile_snapshot
 from loomproxy.config.load import load, quick
 from loomproxy.config.model import Config
 from loomproxy.config.problem import Problems
+from loomproxy.config.trust import check_files
 
 
 def from_file(file: str) -> Config | Problems:
-    """The configuration in `file`, if it can be compiled."""
+    """The configuration in `file`, if it can be compiled and the files it names can be used."""
     return _compiled(load(file))
 
 
@@ -23,14 +24,15 @@ def from_arguments(
 
 
 def _compiled(config: Config | Problems) -> Config | Problems:
-    """`config`, unless it is not one, or cannot be compiled."""
+    """`config`, unless it is not one, or cannot be compiled, or names files of no use."""
     if isinstance(config, Problems):
         return config
     try:
         compile_snapshot(config, 1)
     except ConfigError as error:
         return error.problems
-    return config
+    wrong = check_files(config)
+    return Problems(tuple(wrong)) if wrong else config
 
 
 def show(problems: Problems) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from loomproxy.cli.client import ask, find
+from loomproxy.cli.client import Instance
 from loomproxy.cli.operate import instance_options
 
 _MINUTE_S = 60
@@ -17,9 +17,9 @@ _DAY_S = 86400
 @click.command()
 @instance_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def status(admin: str | None, pid: int | None, *, as_json: bool) -> None:
-    """Show workers, pools and endpoints."""
-    value = ask(find(admin, pid), "GET", "/api/v1/status").value
+def status(at: Instance, *, as_json: bool) -> None:
+    """Show workers, pools, endpoints and plugins."""
+    value = at.ask("GET", "/api/v1/status").value
     click.echo(json.dumps(value, indent=2) if as_json else text(value))
 
 
@@ -28,6 +28,8 @@ def text(status: Any) -> str:  # JSON
     blocks = [_node(status["node"]), _listeners(status["listeners"]), _workers(status["workers"])]
     if status["pools"]:
         blocks.append(_pools(status["pools"]))
+    if status.get("plugins"):
+        blocks.append(_plugins(status["plugins"]))
     return "\n\n".join(blocks)
 
 
@@ -86,6 +88,13 @@ def _pools(pools: Any) -> str:  # JSON
                 )
             )
     return table(heads, rows)
+
+
+def _plugins(plugins: Any) -> str:  # JSON
+    """In short; `loomproxy plugins` tells more."""
+    heads = ("PLUGIN", "STATE", "GENERATION", "MODELS", "RESTARTS", "IN FLIGHT", "REQUESTS")
+    keys = ("provider_type", "state", "generation", "models", "restarts", "in_flight", "requests")
+    return table(heads, [[each[key] for key in keys] for each in plugins])
 
 
 def _endpoint_state(endpoint: Any) -> str:  # JSON

@@ -10,12 +10,9 @@ from typing import Final
 
 import msgspec
 
-from loomproxy.core.endpoint import Address
+from loomproxy.core.endpoint import HTTP_PORT, HTTPS_PORT, Address
 
 PORT_MAX: Final = 65535
-
-HTTP_PORT: Final = 80
-"""The port of `http://host` (RFC 9110 §4.2.1)."""
 
 UNIX_PATH_BYTES_MAX: Final = 107
 """`sun_path` has 108 bytes on Linux, the last of them NUL (unix(7))."""
@@ -62,7 +59,7 @@ def listen_address(text: str) -> ListenAddress:
 
 
 def base_url(text: str) -> tuple[Address, str]:
-    """`http://host:port/base`: where its host is, and `/base`; `unix:/path` has no base."""
+    """`https://host:port/base`: where its host is, and `/base`; `unix:/path` has no base."""
     if text.startswith("unix:"):
         return endpoint_address(text), ""
     scheme, separator, rest = text.partition("://")
@@ -73,15 +70,14 @@ def base_url(text: str) -> tuple[Address, str]:
 
 
 def endpoint_address(text: str) -> Address:
-    """`http://host:port`, `http://host` (port 80) or `unix:/path`."""
+    """`http://host:port`, `http://host` (port 80), the same with https (port 443), `unix:/path`."""
     if text.startswith("unix:"):
         return Address(path=unix_path(text))
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise ValueError("has no scheme")
-    if scheme.lower() == "https":
-        raise ValueError("asks for TLS, which upstream connections do not have yet")
-    if scheme.lower() != "http":
+    tls = scheme.lower() == "https"
+    if not tls and scheme.lower() != "http":
         raise ValueError("has an unknown scheme")
     if "@" in rest:
         raise ValueError("holds a user name")
@@ -92,7 +88,9 @@ def endpoint_address(text: str) -> Address:
     check_host(host)
     if port == 0:
         raise ValueError("has port 0")
-    return Address(host=host.lower(), port=HTTP_PORT if port is None else port)
+    if port is None:
+        port = HTTPS_PORT if tls else HTTP_PORT
+    return Address(host=host.lower(), port=port, tls=tls)
 
 
 def check_authority(text: str) -> None:

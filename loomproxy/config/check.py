@@ -117,6 +117,19 @@ def _pool(pool: Pool, path: str) -> Iterator[Problem]:
             )
         seen.setdefault(address, index)
     yield from _ranges(pool, path)
+    yield from _tls(pool, path)
+
+
+def _tls(pool: Pool, path: str) -> Iterator[Problem]:
+    tls = pool.tls
+    if tls.ca_file and not tls.verify:
+        seen = "it has no effect beside verify: false"
+        yield Problem(
+            f"{path}.tls.ca_file", seen, "it beside verify: true", "Take one of them out."
+        )
+    if tls.client_key and not tls.client_certificate:
+        do = "Name the file of the certificate."
+        yield Problem(f"{path}.tls.client_key", "it is the key to nothing", "a certificate too", do)
 
 
 def _ranges(pool: Pool, path: str) -> Iterator[Problem]:

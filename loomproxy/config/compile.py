@@ -22,12 +22,19 @@ from loomproxy.config.model import (
     Probe,
     Rewrite,
     Route,
+    Tls,
 )
 from loomproxy.config.problem import Problems
 from loomproxy.core import route as core
 from loomproxy.core.chat.catalogue import Catalogue
 from loomproxy.core.chat.provider import Provider
-from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec
+from loomproxy.core.endpoint import (
+    Address,
+    EjectionPolicy,
+    EndpointSpec,
+    KeepaliveSpec,
+    TlsSpec,
+)
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.pool import Balance, PoolSpec, ProbeSpec
@@ -139,6 +146,18 @@ def _pool(name: str, pool: Pool) -> PoolSpec:
         probe=None if pool.probe is None else _probe(pool.probe),
         retry_budget_ratio=budget.ratio,
         retries_min_per_s=budget.retries_min_per_s,
+        tls=tls_spec(pool.tls),
+    )
+
+
+def tls_spec(tls: Tls) -> TlsSpec:
+    """What a pool says of TLS, in the words of core."""
+    return TlsSpec(
+        verify=tls.verify,
+        ca_file=tls.ca_file,
+        server_name=tls.server_name,
+        client_certificate=tls.client_certificate,
+        client_key=tls.client_key,
     )
 
 

@@ -121,10 +121,15 @@ def reference() -> str:
     heads = ((_STATIC_HEAD, Static), (_DYNAMIC_HEAD, Dynamic), (_GUESTS_HEAD, Guests))
     for head, struct in heads:
         parts.append(head)
-        parts.append(_table_of(struct, ""))
-        for key in keys_of(struct):
-            parts += _sections(key.shape, key.name, key.description)
+        parts += tables_of(struct)
     return "\n".join(parts)
+
+
+def tables_of(struct: type[Base]) -> Iterator[str]:
+    """A table of the keys of a struct, then a section for each group below it."""
+    yield _table_of(struct, "")
+    for key in keys_of(struct):
+        yield from _sections(key.shape, key.name, key.description)
 
 
 def _sections(shape: Shape, path: str, about: str) -> Iterator[str]:
@@ -220,18 +225,21 @@ def _prose(text: str) -> str:
 
 def schema() -> Schema:
     """The JSON schema of a configuration file (draft 2020-12)."""
+    # That a listener is needed is the checker's to say; an editor may know it, too.
+    return schema_of("loomproxy configuration", (Static, Dynamic, Guests), required=["listeners"])
+
+
+def schema_of(title: str, structs: tuple[type[Base], ...], required: list[str]) -> Schema:
+    """The JSON schema of a file in which the keys of some structs stand side by side."""
+    keys = [key for struct in structs for key in keys_of(struct)]
     definitions: dict[str, Schema] = {}
-    properties = {
-        key.name: _with_description(key, definitions)
-        for struct in (Static, Dynamic, Guests)
-        for key in keys_of(struct)
-    }
+    properties = {key.name: _with_description(key, definitions) for key in keys}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "loomproxy configuration",
+        "title": title,
         "type": "object",
         "properties": properties,
-        "required": ["listeners"],
+        "required": required,
         "additionalProperties": False,
         "$defs": dict(sorted(definitions.items())),
     }
@@ -299,9 +307,11 @@ def _any_of(*choices: Schema) -> Schema:
     return {"anyOf": list(choices)}
 
 
+def written(tree: Schema) -> str:
+    """A schema as its file holds it."""
+    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+
+
 def documents() -> dict[str, str]:
     """The path of each document, from the root of the project, and its text."""
-    return {
-        REFERENCE: reference(),
-        SCHEMA: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
-    }
+    return {REFERENCE: reference(), SCHEMA: written(schema())}

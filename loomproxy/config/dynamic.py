@@ -1,11 +1,10 @@
-"""The keys that are published to running workers: pools, routes, timeouts, limits."""
+"""The keys that are published to running workers: routes, timeouts, limits, and the pools."""
 
 from typing import Annotated, Literal
 
 from msgspec import field
 
 from loomproxy.config.key import (
-    DAY_S,
     HOUR_S,
     Base,
     HeaderChangeName,
@@ -17,10 +16,10 @@ from loomproxy.config.key import (
     count,
     duration,
     group,
-    number,
     size,
     text,
 )
+from loomproxy.config.pools import Pool
 
 
 class Forwarded(Base, frozen=True):
@@ -138,109 +137,6 @@ class Limits(Base, frozen=True):
             high=64 << 20,
         ),
     ] = 64 << 10
-
-
-class Endpoint(Base, frozen=True):
-    """One address of a pool."""
-
-    address: Annotated[str, text("`http://host:port` or `unix:/path`.", "endpoint_address")]
-    weight: Annotated[
-        int,
-        count(
-            "Its share of the traffic, relative to the others.",
-            high=1000,
-            advice="To stop traffic to it, set enabled: false.",
-        ),
-    ] = 1
-    enabled: Annotated[
-        bool, group("`false`: nothing new is sent to it; what has begun goes on.")
-    ] = True
-
-
-class Keepalive(Base, frozen=True):
-    """Idle upstream connections held for reuse."""
-
-    idle_max: Annotated[
-        int,
-        count("Idle connections per endpoint and worker; 0: none are kept.", low=0, high=65535),
-    ] = 64
-    idle_timeout_s: Annotated[
-        float,
-        duration(
-            "How long one is held. Keep it below the upstream's own timeout (node.js: 5 s), "
-            "or requests race its close.",
-            high=HOUR_S,
-        ),
-    ] = 4.0
-    requests_max: Annotated[int, count("Requests on one upstream connection.")] = 10_000
-
-
-class Ejection(Base, frozen=True):
-    """What real traffic teaches us: an endpoint that keeps failing gets none for a while."""
-
-    failures: Annotated[
-        int, count("Failures in a row that take an endpoint out; 0: never.", low=0, high=1000)
-    ] = 3
-    time_s: Annotated[
-        float, duration("How long, the first time; doubles with each repetition.", high=HOUR_S)
-    ] = 5.0
-    time_max_s: Annotated[float, duration("How long at most.", high=DAY_S)] = 60.0
-
-
-class Probe(Base, frozen=True):
-    """Ask each endpoint whether it is well, besides the real traffic."""
-
-    path: Annotated[str, text("What to GET.", "url_path")] = "/"
-    interval_s: Annotated[float, duration("How often, per worker.", low=0.1, high=HOUR_S)] = 5.0
-    timeout_s: Annotated[float, duration("How long an answer may take.", low=0.01, high=HOUR_S)] = (
-        2.0
-    )
-    rise: Annotated[int, count("Good answers in a row that make it healthy.", high=100)] = 2
-    fall: Annotated[int, count("Bad answers in a row that make it unhealthy.", high=100)] = 3
-    status_min: Annotated[int, count("The lowest good status.", low=100, high=599)] = 200
-    status_max: Annotated[int, count("The highest good status.", low=100, high=599)] = 399
-    host: Annotated[
-        str, text("The Host field. Empty: the endpoint's address.", "optional_authority")
-    ] = ""
-
-
-class RetryBudget(Base, frozen=True):
-    """How much of the traffic retries may be, so that they cannot become the outage."""
-
-    ratio: Annotated[float, number("Of recent requests.", low=0.0, high=1.0)] = 0.2
-    retries_min_per_s: Annotated[
-        float, number("Always allowed, for pools with little traffic.", low=0.0, high=1000.0)
-    ] = 3.0
-
-
-class Pool(Base, frozen=True):
-    """Endpoints that serve one purpose."""
-
-    endpoints: Annotated[
-        tuple[Annotated[Endpoint, group("", shorthand="address")], ...],
-        group(
-            "Its endpoints, at least one. `- http://127.0.0.1:9000` is short for `- address: …`."
-        ),
-    ]
-    balance: Annotated[
-        Literal["round_robin", "least_in_flight"],
-        group("`round_robin`: in turn, by weight. `least_in_flight`: the least busy, by weight."),
-    ] = "round_robin"
-    in_flight_max: Annotated[
-        int, count("Exchanges per endpoint and worker at one time; more wait.", high=1_000_000)
-    ] = 1024
-    queue_max: Annotated[
-        int,
-        count("Exchanges per worker that may wait for a place; then 503.", low=0, high=1_000_000),
-    ] = 1024
-    keepalive: Annotated[Keepalive, group("Idle connections held for reuse.")] = Keepalive()
-    ejection: Annotated[Ejection, group("When failures take an endpoint out.")] = Ejection()
-    probe: Annotated[
-        Probe | None, group("Active checks. Without it, only real traffic teaches us.")
-    ] = None
-    retry_budget: Annotated[RetryBudget, group("The share of traffic that retries may be.")] = (
-        RetryBudget()
-    )
 
 
 class Match(Base, frozen=True):

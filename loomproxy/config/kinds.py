@@ -19,10 +19,14 @@ from loomproxy.config import address
 from loomproxy.core.hygiene import OURS_ALONE
 
 TEXT_CHARS_MAX: Final = 1024
+PROSE_CHARS_MAX: Final = 4096
 REGEX_CHARS_MAX: Final = 512
 PATH_CHARS_MAX: Final = 2048
 VALUE_CHARS_MAX: Final = 8192
 BODY_CHARS_MAX: Final = 64 << 10
+
+BEARER_CHARS_MIN: Final = 16
+"""Of a token that lets somebody in: 16 random hex digits are 64 bits, beyond guessing online."""
 
 UNIX_PEERS: Final = "unix"
 """Among networks: whoever connects to a Unix socket."""
@@ -50,6 +54,7 @@ _SEMVER: Final = re.compile(  # semver.org, item 2, 9 and 10
     r"(?:0|[1-9]\d{0,8})(?:\.(?:0|[1-9]\d{0,8})){2}(?:-[0-9A-Za-z.-]{1,64})?(?:\+[0-9A-Za-z.-]{1,64})?"
 )
 _PROVIDER_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_BEARER: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 §2.1
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -61,10 +66,21 @@ def _text(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("is not a name")
-    return text
+def _prose(text: str) -> str:
+    if len(text) > PROSE_CHARS_MAX:
+        raise ValueError(f"is longer than {PROSE_CHARS_MAX} characters")
+    return one_line(text)
+
+
+def _remark(text: str) -> str:
+    line = one_line(text[: PROSE_CHARS_MAX + 1])
+    return line if len(line) <= PROSE_CHARS_MAX else line[: PROSE_CHARS_MAX - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Text on one line, with nothing that a terminal or a log would stumble over."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _token(text: str) -> str:
@@ -135,6 +151,14 @@ def _added_prefix(text: str) -> str:
 
 
 def _regex(text: str) -> str:
+    return _compiling(text, text.encode())
+
+
+def _text_regex(text: str) -> str:
+    return _compiling(text, text)
+
+
+def _compiling(text: str, pattern: str | bytes) -> str:
     if not text:
         raise ValueError("is empty")
     if len(text) > REGEX_CHARS_MAX:
@@ -142,7 +166,7 @@ def _regex(text: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # What Python will read differently one day.
-            re.compile(text.encode())
+            re.compile(pattern)
     except (re.error, OverflowError, RecursionError, Warning) as error:
         raise ValueError(f"does not compile ({error})") from None
     return text
@@ -188,6 +212,11 @@ def _authority(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    address.check_host(text)
+    return text.lower()
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
@@ -223,22 +252,18 @@ def _endpoint_address(text: str) -> str:
     return str(address.endpoint_address(text))
 
 
-def _semver(text: str) -> str:
-    if not _SEMVER.fullmatch(text):
-        raise ValueError("is no version")
-    return text
-
-
-def _provider_type(text: str) -> str:
-    if not _PROVIDER_TYPE.fullmatch(text):
-        raise ValueError("is no provider_type")
-    return text
-
-
 def _model(text: str) -> str:
     if not text:
         raise ValueError("is empty")
     return _text(text)
+
+
+def _bearer(text: str) -> str:
+    if len(text) < BEARER_CHARS_MIN:
+        raise ValueError(f"is shorter than {BEARER_CHARS_MIN} characters")
+    if len(text) > TEXT_CHARS_MAX or not _BEARER.fullmatch(text):
+        raise ValueError("holds characters that no token has, or is too long")
+    return text
 
 
 def _argument(text: str) -> str:
@@ -247,15 +272,9 @@ def _argument(text: str) -> str:
     return text
 
 
-def _variable(text: str) -> str:
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("is no name of a variable")
-    return text
-
-
 def _base_url(text: str) -> str:
     origin, path = address.base_url(text)
-    return f"{origin}{path}"
+    return f"{origin}{_url_path(path)}" if path else str(origin)
 
 
 def _file_mode(text: str) -> str:
@@ -293,6 +312,17 @@ def _or_empty(read: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: read(text) if text else ""
 
 
+def _matching(pattern: "re.Pattern[str]", what: str) -> Callable[[str], str]:
+    """A reader of what a pattern says whole."""
+
+    def read(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"is no {what}")
+        return text
+
+    return read
+
+
 def _optional(kind: Kind) -> Kind:
     expected = f"{kind.expected}, or nothing"
     return Kind(expected, kind.do, _or_empty(kind.read), kind.private)
@@ -304,7 +334,7 @@ _WORDS: Final = (
 _ENCODE: Final = "Write it as it stands in a request, percent-encoded, without query and fragment."
 _BIND: Final = "Write 127.0.0.1:8080, [::1]:8080, :8080 or unix:/run/app.sock."
 
-_NAME_KIND: Final = Kind("a name", _WORDS, _name)
+_NAME_KIND: Final = Kind("a name", _WORDS, _matching(_NAME, "name"))
 _TOKEN_KIND: Final = Kind("a token (RFC 9110 §5.6.2)", "Use letters, digits and dashes.", _token)
 _PATH_KIND: Final = Kind("a path such as /api", _ENCODE, _url_path)
 _REGEX_KIND: Final = Kind(
@@ -316,6 +346,8 @@ _AUTHORITY_KIND: Final = Kind("host or host:port", "Write it as in a Host field.
 
 KINDS: Final[dict[str, Kind]] = {
     "text": Kind("a line of text", "Make it shorter, on one line.", _text),
+    "prose": Kind("text of some lines", "Make it shorter.", _prose),
+    "remark": Kind("text", "Write text.", _remark),
     "name": _NAME_KIND,
     "optional_name": _optional(_NAME_KIND),
     "token": _TOKEN_KIND,
@@ -340,6 +372,7 @@ KINDS: Final[dict[str, Kind]] = {
     "optional_path": _optional(_PATH_KIND),
     "added_prefix": Kind("a path such as /api, or nothing", _ENCODE, _or_empty(_added_prefix)),
     "regex": _REGEX_KIND,
+    "text_regex": Kind(_REGEX_KIND.expected, _REGEX_KIND.do, _text_regex),
     "optional_regex": _optional(_REGEX_KIND),
     "replacement": Kind(
         "a path, which may hold \\1 and \\g<name>", "Percent-encode what is not.", _replacement
@@ -355,6 +388,11 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "authority": _AUTHORITY_KIND,
     "optional_authority": _optional(_AUTHORITY_KIND),
+    "optional_host": Kind(
+        "a host name or an address, or nothing",
+        "Leave the port and brackets away.",
+        _or_empty(_host),
+    ),
     "trusted_peer": Kind(
         f"an address, a network or {UNIX_PEERS}",
         f"Write 10.0.0.0/8, 192.0.2.7 or fd00::/8; {UNIX_PEERS} for peers on Unix sockets.",
@@ -364,7 +402,7 @@ KINDS: Final[dict[str, Kind]] = {
     "admin_address": Kind("auto, or an address to listen on", _BIND, _admin_address),
     "tcp_address": Kind("an address and a port", "Write 127.0.0.1:9000.", _tcp_address),
     "endpoint_address": Kind(
-        "http://host:port or unix:/path",
+        "http://host:port, https://host or unix:/path",
         "Write http://127.0.0.1:9000; to change paths, set the route's `rewrite:`.",
         _endpoint_address,
     ),
@@ -380,17 +418,31 @@ KINDS: Final[dict[str, Kind]] = {
         _location,
     ),
     "body": Kind("text", "Serve large bodies from an endpoint.", _body, private=True),
-    "semver": Kind("a version such as 1.2.0 (semver.org)", "Write three numbers.", _semver),
+    "semver": Kind(
+        "a version such as 1.2.0 (semver.org)",
+        "Write three numbers.",
+        _matching(_SEMVER, "version"),
+    ),
     "provider_type": Kind(
         "lower-case letters, digits and dashes, at most 63, a letter or digit first",
         "Write it as in the plugin's metadata.",
-        _provider_type,
+        _matching(_PROVIDER_TYPE, "provider_type"),
     ),
     "model": Kind("the id of a model", "Write it as the provider does.", _model),
+    "bearer": Kind(
+        f"a token of {BEARER_CHARS_MIN} to {TEXT_CHARS_MAX} characters (RFC 6750 §2.1)",
+        "Make one with `openssl rand -hex 32`.",
+        _bearer,
+        private=True,
+    ),
     "argument": Kind("text without NUL", "Take it out.", _argument, private=True),
-    "variable": Kind("the name of a variable", "Use letters, digits and _.", _variable),
+    "variable": Kind(
+        "the name of a variable",
+        "Use letters, digits and _.",
+        _matching(_VARIABLE, "name of a variable"),
+    ),
     "optional_base_url": Kind(
-        "http://host:port/base or unix:/path, or nothing",
+        "http://host:port/base, https://host/base or unix:/path, or nothing",
         "Write http://127.0.0.1:11434/v1.",
         _or_empty(_base_url),
     ),

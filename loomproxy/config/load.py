@@ -31,7 +31,7 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Config |
     """
     file = str(path)
     try:
-        text = _read(file, TEXT_CHARS_MAX * 4)
+        text = read_text(file, TEXT_CHARS_MAX * 4)
     except OSError as error:
         seen = f"it cannot be read ({error.strerror})"
         return Problems((Problem(file, seen, "a readable file", "Check its name and its mode."),))
@@ -50,7 +50,18 @@ def parse(text: str, file: str, environ: Mapping[str, str] | None = None) -> Con
         tree = tree_of(text, file, problems)
     except UnreadableError as error:
         return Problems((*problems, error.problem))
-    return _config(tree, _sources(file, environ), problems)
+    config = _config(tree, sources(file, environ), problems)
+    return _settled(config, file) if isinstance(config, Config) else config
+
+
+def _settled(config: Config, file: str) -> Config:
+    """With the directory of plugins as an absolute path: relative to `file`, wherever we run."""
+    directory = config.plugins.directory
+    if not directory:
+        return config
+    replace = msgspec.structs.replace
+    whole = str((Path(file).parent / directory).absolute())
+    return replace(config, plugins=replace(config.plugins, directory=whole))
 
 
 def quick(
@@ -109,14 +120,15 @@ def _config(tree: Tree, sources: Sources, problems: list[Problem]) -> Config | P
     return Problems(tuple(found[:PROBLEMS_MAX])) if found else config
 
 
-def _sources(file: str, environ: Mapping[str, str] | None) -> Sources:
+def sources(file: str, environ: Mapping[str, str] | None) -> Sources:
+    """Where the references of `file` are looked up: in `environ`, and beside it."""
     beside = Path(file).parent
     # The one place where the environment is read.
     known = os.environ if environ is None else environ  # noqa: TID251 -- config.load is that place
-    return Sources(known, lambda path: _read(str(beside / path), FILE_BYTES_MAX))
+    return Sources(known, lambda path: read_text(str(beside / path), FILE_BYTES_MAX))
 
 
-def _read(path: str, bytes_max: int) -> str:
+def read_text(path: str, bytes_max: int) -> str:
     """A regular file's text; OSError, or ValueError with a claim."""
     # Not blocking: opening a FIFO would wait for somebody to write to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -17,25 +17,20 @@ import msgspec
 
 from loomproxy.config.dynamic import (
     Dynamic,
-    Ejection,
-    Endpoint,
     Forwarded,
     HeaderChange,
-    Keepalive,
     Limits,
     Match,
-    Pool,
-    Probe,
     Redirect,
     Respond,
     Retry,
-    RetryBudget,
     Rewrite,
     Route,
     RouteTimeouts,
     Timeouts,
 )
 from loomproxy.config.plugins import Plugins
+from loomproxy.config.pools import Ejection, Endpoint, Keepalive, Pool, Probe, RetryBudget, Tls
 from loomproxy.config.static import AccessLog, Admin, Drain, Listener, Node, Static
 
 __all__ = [
@@ -65,6 +60,7 @@ __all__ = [
     "RouteTimeouts",
     "Static",
     "Timeouts",
+    "Tls",
 ]
 
 

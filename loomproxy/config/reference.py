@@ -68,3 +68,14 @@ class Sources:
             return self._read(path).removesuffix("\n")
         except OSError as error:
             raise ValueError(f"names a file that cannot be read ({error.strerror})") from None
+
+
+class Verbatim(Sources):
+    """For text that is not the operator's: in it, `${…}` means nothing and is left as it is."""
+
+    def __init__(self) -> None:
+        super().__init__({}, str)
+
+    def resolve(self, text: str) -> str:
+        """The text itself."""
+        return text

@@ -83,10 +83,22 @@ class Admin(Base, frozen=True):
         str,
         text(
             "`auto`: a private Unix socket in the runtime directory. Or `127.0.0.1:9901`, or "
-            "`unix:/run/loomproxy/admin.sock`. It is not authenticated: keep it private.",
+            "`unix:/run/loomproxy/admin.sock`. Who reaches a Unix socket is the operator; a TCP "
+            "address without a `token` is not authenticated, and has no pages of plugins: keep it "
+            "private.",
             "admin_address",
         ),
     ] = "auto"
+    token: Annotated[
+        str | None,
+        text(
+            "What a TCP address asks for, as `Authorization: Bearer …`, for all but health and "
+            "metrics: `${ADMIN_TOKEN}`. The command line shows LOOMPROXY_ADMIN_TOKEN, or what "
+            "`--token-file` holds. It travels as it is: keep the address on loopback, or behind "
+            "TLS.",
+            "bearer",
+        ),
+    ] = None
 
 
 class Listener(Base, frozen=True):

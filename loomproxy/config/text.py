@@ -79,11 +79,17 @@ class UnreadableError(ValueError):
         self.problem = problem
 
 
-def tree_of(text: str, file: str, problems: list[Problem]) -> Tree:
+def tree_of(
+    text: str,
+    file: str,
+    problems: list[Problem],
+    *,
+    keys: tuple[str, ...] = ("listeners", "pools", "routes"),
+) -> Tree:
     """The tree of a text in the format that the name of `file` ends with.
 
     Problems that leave something to go on with are added to `problems`; others raise
-    UnreadableError.
+    UnreadableError. `keys` are some that it may begin with, to be shown.
     """
     suffix = PurePath(file).suffix.lower()
     read = _READERS.get(suffix)
@@ -103,8 +109,8 @@ def tree_of(text: str, file: str, problems: list[Problem]) -> Tree:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        expected = "keys such as listeners, pools and routes"
-        raise _unreadable(file, "it is not a mapping", expected, "Begin with `listeners:`.")
+        expected = f"keys such as {', '.join(keys)}"
+        raise _unreadable(file, "it is not a mapping", expected, f"Begin with `{keys[0]}:`.")
     return tree
 
 
@@ -156,13 +162,19 @@ def _toml(text: str, file: str, _problems: list[Problem]) -> object:
 
 
 def _bounded(tree: object, file: str) -> object:
-    """The tree, when it is not nested more deeply than any of ours."""
+    if is_too_deep(tree):
+        raise _too_deep(file)
+    return tree
+
+
+def is_too_deep(tree: object) -> bool:
+    """Whether a tree is nested more deeply than any of ours."""
     level: Iterable[object] = [tree]
     for _ in range(DEPTH_MAX + 1):
         level = [item for value in level for item in _items(value)]
         if not level:
-            return tree
-    raise _too_deep(file)
+            return False
+    return True
 
 
 def _too_deep(where: str) -> UnreadableError:

@@ -38,7 +38,7 @@ _SHOWN_BITS_MAX: Final = 128
 PROBLEMS_MAX: Final = 200
 """More are not told apart: nobody reads them, and a hostile file must not fill the memory."""
 
-_BARE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_BARE_NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{SHOWN_CHARS_MAX}}}")
 
 _COUSINS: Final = {
     "algorithm": "balance",
@@ -76,9 +76,11 @@ ANYTHING: Final = Anything()
 class Walk:
     """One walk over one tree."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, *, passes_over: bool = False) -> None:
+        """`passes_over`: keys that are not known are no problem, but not looked at either."""
         self.problems: list[Problem] = []
         self._sources = sources
+        self._passes_over = passes_over
 
     def note(self, path: str, seen: str, expected: str, do: str) -> None:
         """Remember a problem."""
@@ -106,7 +108,7 @@ class Walk:
         expected = "one of " + ", ".join(sorted(known)) if known else "no keys"
         self.note(joined(path, name), "this key is unknown", expected, do)
 
-    def _read(self, shape: Shape, value: object, path: str) -> object:
+    def read(self, shape: Shape, value: object, path: str) -> object:
         """The value that `shape` has at `path`; its blank when that cannot be read."""
         if isinstance(value, str):
             value = self._resolved(value, path)
@@ -127,17 +129,17 @@ class Walk:
     def _loosely(self, shape: Maybe | Anything, value: object, path: str) -> object:
         if isinstance(shape, Anything):
             return self._anything(value, path)
-        return None if value is None else self._read(shape.item, value, path)
+        return None if value is None else self.read(shape.item, value, path)
 
     def _anything(self, value: object, path: str) -> object:
         """A value as it is, but for its references; its depth was bounded by the reader."""
         if isinstance(value, list):
             return [
-                self._read(ANYTHING, item, f"{path}[{index}]") for index, item in enumerate(value)
+                self.read(ANYTHING, item, f"{path}[{index}]") for index, item in enumerate(value)
             ]
         if isinstance(value, dict):
             return {
-                str(name): self._read(ANYTHING, item, joined(path, name))
+                str(name): self.read(ANYTHING, item, joined(path, name))
                 for name, item in value.items()
             }
         return value
@@ -164,14 +166,16 @@ class Walk:
     def _many(self, shape: Many, value: object, path: str) -> tuple[object, ...]:
         if isinstance(value, list):
             return tuple(
-                self._read(shape.item, item, f"{path}[{index}]") for index, item in enumerate(value)
+                self.read(shape.item, item, f"{path}[{index}]") for index, item in enumerate(value)
             )
         if shape.one_or_many and value is not None and not isinstance(value, dict):
-            return (self._read(shape.item, value, path),)
+            return (self.read(shape.item, value, path),)
         self.note(path, f"{shown(value)} is not a list", "a list", "Begin each item with a dash.")
         return ()
 
     def _table(self, shape: Table, value: object, path: str) -> dict[str, object]:
+        if value is None:
+            return {}
         if not isinstance(value, dict):
             self.note(
                 path, f"{shown(value)} is not a mapping", "names with values", "Write `name: …`."
@@ -182,7 +186,7 @@ class Walk:
             where = joined(path, name)
             text = name if isinstance(name, str) else str(name)
             self._leaf(shape.name, text, where)
-            result[text] = self._read(shape.item, item, where)
+            result[text] = self.read(shape.item, item, where)
         return result
 
     def _group(self, shape: Group, value: object, path: str) -> Base:
@@ -197,7 +201,8 @@ class Walk:
                 path, f"{shown(value)} is not a mapping", f"the keys {known}", "Write `key: …`."
             )
             tree = {key.name: UNREADABLE for key in shape.keys if key.required}
-        self.refuse_unknown(tree, list(shape.keys), path)
+        if not self._passes_over:
+            self.refuse_unknown(tree, list(shape.keys), path)
         return self._built(shape.struct, tree, path)
 
     def _built(self, struct: type[_StructT], tree: dict[object, object], path: str) -> _StructT:
@@ -215,7 +220,7 @@ class Walk:
         """The value of a key that is there; a key without a value (`pools:`) is its default."""
         if value is None and not key.required:
             return key.default
-        return self._read(key.shape, value, path)
+        return self.read(key.shape, value, path)
 
     def _leaf(self, leaf: Leaf, value: object, path: str) -> object:
         try:
@@ -373,7 +378,7 @@ def _blank_leaf(leaf: Leaf) -> object:
 
 
 def joined(path: str, name: object) -> str:
-    """`path.name`, with quotes where the name needs them."""
+    """`path.name`, with quotes where the name needs them, and cut where it is long."""
     text = str(name)
     if not _BARE_NAME.fullmatch(text):
         text = shown(text)
@@ -390,8 +395,10 @@ def shown(value: object, *, private: bool = False) -> str:
         return "a list"
     if value is None:
         return "nothing"
-    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS_MAX:
-        return "a huge number"  # Python refuses to write very long ones out.
+    huge = isinstance(value, int) and value.bit_length() > _SHOWN_BITS_MAX
+    if huge or (private and not isinstance(value, bool)):
+        # Python refuses to write very long ones out; and digits without quotes may be a secret.
+        return "a huge number" if huge else "the number"
     return _cut(str(value).lower() if isinstance(value, bool) else str(value))
 
 

@@ -6,7 +6,9 @@
        ▲           │ ▲ └─── LEFT ──► BACKOFF ◄── LEFT (too soon) ── READY
        │           │ └── DEADLINE ──────┘ │
        │           ▼                      └── too many starts failed ──► FAILED
-       └── LEFT ── DRAINING ◄── STOP ── STARTING, READY
+       └── LEFT ── DRAINING ◄── STOP ── STARTING, READY                    ▲
+                                        STARTING, READY ── UNRUNNABLE, ────┘
+                                                           or LEFT too often
 
 The theory:
 
@@ -16,16 +18,21 @@ The theory:
   starts in a row are counted, and the next start waits: `BACKOFF_MIN_S`, doubling with each, up to
   `BACKOFF_MAX_S`, with jitter, so that children that fell together do not stand up together. A
   child that was READY for `stable_s` and left is started again at once, and the count forgotten.
-* After `starts_failed_max` failed starts in a row a child is FAILED and waits for an operator. A
-  worker has no such bound: it is always tried again.
+* After `starts_failed_max` failed starts in a row a child is FAILED and waits for an operator. So
+  is one that left unasked `crashes_max` times within `crashes_window_s`, however stable each life
+  was: its users pay for each fall. A worker has neither bound: it is always tried again.
+* What cannot be run at all (UNRUNNABLE: no such program, not executable) will not be runnable a
+  second later: it is FAILED at once. The word takes the place of LEFT.
+* FAILED ends when it is wanted afresh: what failed and crashed before is forgotten then.
 * Whoever stops a child asks politely (DRAIN) and sets a deadline; what has not left by then is
-  killed. What is killed leaves: every SPAWN is followed by exactly one LEFT.
+  killed. What is killed leaves: every SPAWN is followed by exactly one LEFT or UNRUNNABLE.
 * Once condemned, a child is not believed any more: a READY that comes late changes nothing.
 
 `Child.TABLE` says what each state hears; anything else is a bug of ours, and an assertion.
 """
 
 import enum
+from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final
 
@@ -54,7 +61,7 @@ class State(enum.Enum):
     DRAINING = "draining"  # it was asked to leave
     EXITED = "exited"  # it left although it was wanted; another is started at once
     BACKOFF = "backoff"  # it left too soon; another is started after a wait
-    FAILED = "failed"  # it left too soon too often; an operator must start it
+    FAILED = "failed"  # it left too often, or cannot be run; somebody must start it afresh
 
 
 class Event(enum.Enum):
@@ -63,6 +70,7 @@ class Event(enum.Enum):
     START = "start"  # somebody wants it
     SAID_READY = "said ready"
     LEFT = "left"  # the process is gone
+    UNRUNNABLE = "unrunnable"  # the process is gone, because its program cannot be run
     HUNG = "hung"  # it runs and does not answer
     STOP = "stop"  # nobody wants it any more
     FORCE = "force"  # nobody will wait for it any more
@@ -84,6 +92,8 @@ class ChildPolicy(msgspec.Struct, frozen=True):
     drain_timeout_s: float = 30.0  # from STOP to the kill
     stable_s: float = 5.0  # READY for so long: the start was a good one
     starts_failed_max: int = 0  # in a row, before FAILED; 0: a worker, without bound
+    crashes_max: int = 0  # times it left unasked within the window, before FAILED; 0: no bound
+    crashes_window_s: float = 60.0
 
 
 class Child:
@@ -92,7 +102,15 @@ class Child:
     Its keeper performs what `handle` returns, and says DEADLINE at `deadline_at`, not before.
     """
 
-    __slots__ = ("_condemned", "_policy", "_ready_at", "deadline_at", "starts_failed", "state")
+    __slots__ = (
+        "_condemned",
+        "_crashes_at",
+        "_policy",
+        "_ready_at",
+        "deadline_at",
+        "starts_failed",
+        "state",
+    )
 
     def __init__(self, policy: ChildPolicy) -> None:
         self.state = State.STOPPED
@@ -101,6 +119,7 @@ class Child:
         self._policy = policy
         self._condemned = False  # killed, and not yet gone
         self._ready_at = NEVER
+        self._crashes_at: deque[Instant] = deque(maxlen=policy.crashes_max)  # the last ones
 
     def handle(self, event: Event, now: Instant, dice: float) -> list[Command]:
         """Take one event; return what to do. `dice` is in 0..1, for the jitter."""
@@ -122,8 +141,9 @@ class Child:
         return [Command.SPAWN]
 
     def _start_afresh(self, now: Instant, dice: float) -> list[Command]:
-        """An operator wants it: what failed before is forgotten."""
+        """Somebody wants it afresh: what failed before is forgotten."""
         self.starts_failed = 0
+        self._crashes_at.clear()
         return self._start(now, dice)
 
     def _ready(self, now: Instant, _dice: float) -> list[Command]:
@@ -137,18 +157,31 @@ class Child:
     def _left(self, now: Instant, dice: float) -> list[Command]:
         """It is gone although it was wanted."""
         stable = now - self._ready_at >= self._policy.stable_s
-        self.deadline_at = now
+        self.starts_failed = 0 if stable else self.starts_failed + 1
+        self._crashes_at.append(now)
+        if self._left_too_often(now):
+            return self._failed(now, dice)
         if stable:
-            self.starts_failed = 0
             self.state = State.EXITED
-            return []
-        self.starts_failed += 1
-        if 0 < self._policy.starts_failed_max <= self.starts_failed:
-            self.state = State.FAILED
-            self.deadline_at = NEVER
-            return []
-        self.state = State.BACKOFF
-        self.deadline_at = now + backoff_s(self.starts_failed, dice)
+            self.deadline_at = now
+        else:
+            self.state = State.BACKOFF
+            self.deadline_at = now + backoff_s(self.starts_failed, dice)
+        return []
+
+    def _left_too_often(self, now: Instant) -> bool:
+        policy = self._policy
+        if 0 < policy.starts_failed_max <= self.starts_failed:
+            return True
+        return (
+            0 < policy.crashes_max == len(self._crashes_at)
+            and now - self._crashes_at[0] <= policy.crashes_window_s
+        )
+
+    def _failed(self, _now: Instant, _dice: float) -> list[Command]:
+        """Nothing is tried any more."""
+        self.state = State.FAILED
+        self.deadline_at = NEVER
         return []
 
     def _condemn(self, _now: Instant, _dice: float) -> list[Command]:
@@ -188,6 +221,7 @@ class Child:
         State.STARTING: {
             Event.SAID_READY: _ready,
             Event.LEFT: _left,
+            Event.UNRUNNABLE: _failed,
             Event.HUNG: _condemn,
             Event.DEADLINE: _condemn,
             Event.STOP: _drain,
@@ -196,6 +230,7 @@ class Child:
         State.READY: {
             Event.SAID_READY: _nothing,
             Event.LEFT: _left,
+            Event.UNRUNNABLE: _failed,
             Event.HUNG: _condemn,
             Event.STOP: _drain,
             Event.FORCE: _force,
@@ -203,6 +238,7 @@ class Child:
         State.DRAINING: {
             Event.SAID_READY: _nothing,
             Event.LEFT: _stopped,
+            Event.UNRUNNABLE: _stopped,
             Event.HUNG: _condemn,
             Event.DEADLINE: _condemn,
             Event.STOP: _nothing,

@@ -19,18 +19,23 @@ from loomproxy.core.fault import PROVIDER_ERROR, Fault, Side
 from loomproxy.core.units import Instant
 
 HTTP_PORT: Final = 80
-"""The port that an authority leaves out (RFC 9110 §4.2.1)."""
+HTTPS_PORT: Final = 443
+"""The ports that an authority leaves out (RFC 9110 §4.2.1 and §4.2.2)."""
 
 DOUBLINGS_MAX: Final = 32
 """Ejections in a row that still double the time: far beyond any `time_max_s`, and no overflow."""
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where an endpoint listens: TCP `host` and `port`, or a Unix socket `path`."""
+    """Where an endpoint listens: TCP `host` and `port`, or a Unix socket `path`.
+
+    `tls`: what is said over TCP is said in TLS.
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    tls: bool = False
 
     @property
     def authority(self) -> bytes:
@@ -38,14 +43,15 @@ class Address(msgspec.Struct, frozen=True):
         if self.path:
             return b"localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return (host if self.port == HTTP_PORT else f"{host}:{self.port}").encode("ascii")
+        left_out = HTTPS_PORT if self.tls else HTTP_PORT
+        return (host if self.port == left_out else f"{host}:{self.port}").encode("ascii")
 
     def __str__(self) -> str:
-        """As in the configuration: `http://host:port` or `unix:/path`."""
+        """As in the configuration: `http://host:port`, `https://host:port` or `unix:/path`."""
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
 class EndpointSpec(msgspec.Struct, frozen=True):
@@ -55,6 +61,23 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     weight: int = 1  # 1..1000, relative to the other endpoints of the pool
     enabled: bool = True  # False: no new exchanges; those begun go on
     secrets: tuple[tuple[bytes, bytes], ...] = ()  # fields that each request to it carries
+
+
+class TlsSpec(msgspec.Struct, frozen=True):
+    """How endpoints whose address says `tls` prove who they are, and we to them.
+
+    Files are PEM, by their paths; what they hold is the shell's to read.
+    """
+
+    verify: bool = True  # False: whoever answers is believed
+    ca_file: str = ""  # whom to trust; "": whom the system trusts
+    server_name: str = ""  # who it has to be; "": the host of its address
+    client_certificate: str = ""  # "": we are nobody
+    client_key: str = ""  # "": it stands in the file of the certificate
+
+
+TLS_OF_SYSTEM: Final = TlsSpec()
+"""Whom the system trusts is trusted, under the name in its address."""
 
 
 class EjectionPolicy(msgspec.Struct, frozen=True):
@@ -76,8 +99,9 @@ class KeepaliveSpec(msgspec.Struct, frozen=True):
 class Endpoint:
     """The state of one endpoint in one worker; it outlives the configuration that named it.
 
-    Within a pool an endpoint is its address: a reload that keeps the address keeps this object,
-    with its health and what it has in flight. `in_flight` and `credit` are the pool's to change.
+    Within a pool an endpoint is its address, and for TLS how it proves itself: a reload that keeps
+    these keeps this object, with its health and what it has in flight. `in_flight` and `credit` are
+    the pool's to change.
     """
 
     __slots__ = (
@@ -95,10 +119,14 @@ class Endpoint:
         "policy",
         "probes_alike",
         "spec",
+        "tls",
     )
 
-    def __init__(self, spec: EndpointSpec, policy: EjectionPolicy) -> None:
+    def __init__(
+        self, spec: EndpointSpec, policy: EjectionPolicy, tls: TlsSpec = TLS_OF_SYSTEM
+    ) -> None:
         self.spec = spec
+        self.tls = tls if spec.address.tls else None
         self.policy = policy
         self.keepalive: KeepaliveSpec | None = None  # the pool's; None: no pool has it any more
         self.name = str(spec.address)  # as in the configuration, logs and metrics

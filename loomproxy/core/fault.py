@@ -150,6 +150,13 @@ CONNECT_TIMEOUT = _fault(
     timeout=True,
     again=Again.ELSEWHERE,
 )
+TLS_FAILED = _fault(
+    "tls_failed",
+    Side.UPSTREAM,
+    502,
+    "The upstream could not be reached securely.",
+    again=Again.ELSEWHERE,
+)
 UPSTREAM_CLOSED = _fault(
     "upstream_closed",
     Side.UPSTREAM,

@@ -19,9 +19,9 @@ Balancing among the wanted, by weight:
 * LEAST_IN_FLIGHT takes the fewest in flight per weight, and the smooth round robin among equals,
   so that a quiet pool does not send everything to its first endpoint.
 
-A reload makes a new pool from the old one. Endpoints with the same address are carried over, and
-so are the queue and the retry budget: an exchange keeps the pool it was born with, yet slots are
-counted on the endpoint, and a slot that either pool gets back goes to the first waiter of both
+A reload makes a new pool from the old one. Endpoints that are reached as before are carried over,
+and so are the queue and the retry budget: an exchange keeps the pool it was born with, yet slots
+are counted on the endpoint, and a slot that either pool gets back goes to the first waiter of both
 that can use it. Where the new pool *follows*, those that wait go along to its endpoints: the old
 ones are about to stop.
 """
@@ -32,7 +32,15 @@ from collections.abc import Collection
 
 import msgspec
 
-from loomproxy.core.endpoint import EjectionPolicy, Endpoint, EndpointSpec, KeepaliveSpec
+from loomproxy.core.endpoint import (
+    TLS_OF_SYSTEM,
+    Address,
+    EjectionPolicy,
+    Endpoint,
+    EndpointSpec,
+    KeepaliveSpec,
+    TlsSpec,
+)
 from loomproxy.core.retry import RetryBudget
 from loomproxy.core.units import Instant
 
@@ -71,6 +79,7 @@ class PoolSpec(msgspec.Struct, frozen=True):
     retry_budget_ratio: float = 0.2  # of recent requests
     retries_min_per_s: float = 3.0  # always allowed
     follows: bool = False  # who waits goes to the endpoints of the next revision
+    tls: TlsSpec = TLS_OF_SYSTEM  # of those endpoints whose address says so
 
 
 class Ticket:
@@ -236,12 +245,18 @@ class Pool:
 
 
 def _carried_over(spec: PoolSpec, previous: Pool | None) -> tuple[Endpoint, ...]:
-    """The endpoints of `spec`: those of `previous` where the address is the same, else new ones."""
-    known = {} if previous is None else {each.spec.address: each for each in previous.endpoints}
+    """The endpoints of `spec`: those of `previous` that are reached the same way, else new ones.
+
+    A connection to one that proved itself in another way must not be used again.
+    """
+    known: dict[tuple[Address, TlsSpec | None], Endpoint] = {}
+    if previous is not None:
+        known = {(each.spec.address, each.tls): each for each in previous.endpoints}
     weights_kept = previous is not None and _weights(previous.spec) == _weights(spec)
     endpoints: list[Endpoint] = []
     for wanted in spec.endpoints:
-        endpoint = known.setdefault(wanted.address, Endpoint(wanted, spec.ejection))
+        new = Endpoint(wanted, spec.ejection, spec.tls)
+        endpoint = known.setdefault((wanted.address, new.tls), new)
         endpoint.spec = wanted
         endpoint.policy = spec.ejection
         endpoint.keepalive = spec.keepalive

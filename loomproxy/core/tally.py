@@ -97,6 +97,24 @@ class Histogram(msgspec.Struct, gc=False):
         ]
         self.sum_s += other.sum_s
 
+    def quantile(self, share: float) -> float | None:
+        """The duration in seconds that `share` (above 0, up to 1) of all observed did not exceed.
+
+        Read off a straight line through its bucket, as Prometheus does; what lies beyond the last
+        bound counts as that bound. None when nothing was observed.
+        """
+        rank = share * sum(self.counts)
+        if not rank:
+            return None
+        below = 0
+        low = 0.0
+        for high, count in zip(BUCKETS_S, self.counts, strict=False):
+            if below + count >= rank:
+                return low + (high - low) * (rank - below) / count
+            below += count
+            low = high
+        return BUCKETS_S[-1]
+
 
 class Series(msgspec.Struct, gc=False):
     """What was counted for one route and pool."""

@@ -1,29 +1,44 @@
 """What the node answers: on its admin listener, and through workers on public ones.
 
-Health and metrics are for everybody whom the configuration lets ask; status and commands only for
-whoever reaches the admin listener. It is not authenticated: it is a private Unix socket unless the
-operator says otherwise. A web page in a browser on the same machine could reach a TCP one, so a
-command that carries Origin, as browsers send it, is refused.
+Health and metrics are for everybody whom the configuration lets ask; all else is for operators.
+Whoever reaches the private Unix socket is one: its permissions say who can. Over TCP an operator is
+who shows `admin.token`; nothing else that a request says of its sender is believed. Without a
+token, status and commands are for whoever reaches the address, as they ever were; what shows and
+runs plugins is not there. A web page in a browser on the same machine could reach a TCP address, so
+a command that carries Origin, as browsers send it, is refused.
 """
 
+import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
-import orjson
 
-from loomproxy.core.message import RequestHead, field
-from loomproxy.node.http import Reply
+from loomproxy.core.message import RequestHead, field, fields
+from loomproxy.node.http import Reply, as_json
+from loomproxy.node.plugin_api import ROOT, PluginApi
 from loomproxy.node.reload import Report
 
-JSON: Final = b"application/json"
 TEXT: Final = b"text/plain; charset=utf-8"
+
+_UNKNOWN: Final = (
+    "Show admin.token as `Authorization: Bearer …`; on the command line, in LOOMPROXY_ADMIN_TOKEN "
+    "or with --token-file. Or use the private Unix socket."
+)
+_NO_PLUGINS: Final = (
+    "Plugins are not shown or run at an address that anybody may use. Set admin.token, or use the "
+    "private Unix socket."
+)
+_BEARER: Final = b"bearer "
 
 Page = Callable[[], Awaitable[Reply]]
 
 
 class Admin:
-    """The pages: `public` ones for all, by path; `status`, `reload` and `drain` for operators."""
+    """The pages: `public` ones for all, by path; the others for operators.
+
+    `token` is what an operator shows who does not come over a Unix socket; None: none is asked for.
+    """
 
     def __init__(
         self,
@@ -32,11 +47,15 @@ class Admin:
         status: Callable[[], Awaitable[object]],
         reload: Callable[[], Awaitable[Report]],
         drain: Callable[[], None],
+        plugins: PluginApi,
+        token: str | None,
     ) -> None:
         self._public = public
         self._status = status
         self._reload = reload
         self._drain = drain
+        self._plugins = plugins
+        self._token = None if token is None else token.encode()
         self._pages: dict[bytes, tuple[bytes, Page]] = {
             **{path: (b"GET", page) for path, page in public.items()},
             b"/api/v1/status": (b"GET", self._answer_status),
@@ -49,8 +68,24 @@ class Admin:
         page = self._public.get(path)
         return await page() if page is not None else _text(404, "There is no such page.")
 
-    async def answer(self, head: RequestHead, _body: bytes) -> Reply:
-        """Answer a request on the admin listener."""
+    async def answer_anybody(self, head: RequestHead, body: bytes) -> Reply:
+        """Answer a request that came over TCP: it may come from anybody."""
+        if head.path not in self._public:
+            if self._token is None:
+                if _is_of_plugins(head.path):
+                    return _text(403, _NO_PLUGINS)
+            elif not _shows(head.block, self._token):
+                reply = _text(401, _UNKNOWN)
+                reply.extra = b'WWW-Authenticate: Bearer realm="loomproxy"\r\n'
+                return reply
+        return await self.answer(head, body)
+
+    async def answer(self, head: RequestHead, body: bytes) -> Reply:
+        """Answer a request of an operator, as those over the private Unix socket are."""
+        if head.method == b"POST" and field(head.block, b"origin") is not None:
+            return _text(403, "Commands are not taken from web pages.")
+        if _is_of_plugins(head.path):
+            return await self._plugins.answer(head, body)
         found = self._pages.get(head.path)
         if found is None:
             return _text(404, "There is no such page.")
@@ -60,9 +95,11 @@ class Admin:
             reply = _text(405, f"Use {allow.decode()}.")
             reply.extra = b"Allow: %b\r\n" % allow
             return reply
-        if method == b"POST" and field(head.block, b"origin") is not None:
-            return _text(403, "Commands are not taken from web pages.")
         return await page()
+
+    def close(self) -> None:
+        """The listeners are about to close: let nobody wait any longer."""
+        self._plugins.close()
 
     async def _answer_status(self) -> Reply:
         return as_json(200, await self._status())
@@ -76,9 +113,16 @@ class Admin:
         return as_json(202, {"draining": True})
 
 
-def as_json(status: int, thing: object) -> Reply:
-    """`thing` as compact JSON with a newline: what people read in a terminal ends a line."""
-    return Reply(status, orjson.dumps(thing, option=orjson.OPT_APPEND_NEWLINE), JSON)
+def _is_of_plugins(path: bytes) -> bool:
+    return path == ROOT or path.startswith(ROOT + b"/")
+
+
+def _shows(block: bytes, token: bytes) -> bool:
+    """Whether a head carries the token, once (RFC 6750 §2.1; the scheme in any case)."""
+    shown = [value for name, value in fields(block) if name == b"authorization"]
+    if len(shown) != 1 or shown[0][: len(_BEARER)].lower() != _BEARER:
+        return False
+    return hmac.compare_digest(shown[0][len(_BEARER) :].strip(b" "), token)
 
 
 def _text(status: int, text: str) -> Reply:

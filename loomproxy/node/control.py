@@ -26,12 +26,15 @@ from loomproxy.core.child import ChildPolicy
 from loomproxy.core.units import Instant
 from loomproxy.log import log
 from loomproxy.node import status
-from loomproxy.node.admin import Admin, as_json
+from loomproxy.node.admin import Admin
 from loomproxy.node.demo import Demo
 from loomproxy.node.group import Group, first_of
-from loomproxy.node.http import HttpServer, Reply
+from loomproxy.node.guests import END_TIMEOUT_S, Ground, Guests
+from loomproxy.node.http import HttpServer, Reply, as_json
 from loomproxy.node.lifecycle import GateError, Gates, Shutdown
 from loomproxy.node.notify import Notifier
+from loomproxy.node.plugin_api import PluginApi
+from loomproxy.node.plugin_figures import Plugins, summary
 from loomproxy.node.reload import Reloader, Report, Source, refusal
 from loomproxy.node.runtime import (
     RuntimeDirectoryError,
@@ -94,9 +97,12 @@ class Node:
         self.supervisor = Supervisor(
             self.config, self._setting(), slots=_slots(self.config), service=self._serve_page
         )
+        ground = Ground(self.config, launch.file, launch.environment, launch.dice)
+        self.guests = Guests(ground, self.supervisor, self.group)
         self.reloader = Reloader(
             launch.source,
             self.supervisor,
+            self.guests,
             began=self.notifier.reloading,
             ended=lambda: self.notifier.ready(self._status_line()),
         )
@@ -107,7 +113,20 @@ class Node:
             b"/metrics": self._page_metrics,
             b"/api/v1/health": self._page_ok,
         }
-        self.admin = Admin(public, status=self.status, reload=self.reload, drain=self.drain)
+        self._plugins = Plugins(self.supervisor, lambda: self.guests.manager)
+        self.admin = Admin(
+            public,
+            status=self.status,
+            reload=self.reload,
+            drain=self.drain,
+            plugins=PluginApi(
+                lambda: self.guests.manager,
+                self._plugins.now,
+                self.group.spawn,
+                leaving=self._leave.is_set,
+            ),
+            token=static.admin.token,
+        )
 
     # What operators ask for.
 
@@ -175,6 +194,7 @@ class Node:
             "listeners": status.listeners(self.sockets),
             "workers": status.workers(self.supervisor.slots),
             "pools": status.pools(stats),
+            "plugins": [summary(one) for one in self._plugins.beside(stats)],
         }
 
     # How it lives.
@@ -210,10 +230,13 @@ class Node:
             self._shutdown.add("demo upstream", demo.stop, timeout_s=STEP_TIMEOUT_S)
             demo.start()
             self.gates.add("demo upstream", demo.check, timeout_s=timeout_s)
+        self._shutdown.add("plugins", self.guests.end, timeout_s=END_TIMEOUT_S)
+        await self.guests.begin(self.config.plugins)
         drain_s = static.node.drain.deadline_s + KILL_MARGIN_S + STEP_TIMEOUT_S
         self._shutdown.add("workers", self._drain_workers, timeout_s=drain_s)
         self.supervisor.start(self.sockets)
         self.gates.add("workers", self.supervisor.until_ready, timeout_s=timeout_s)
+        self.gates.add("plugins", self.guests.until_required, timeout_s=timeout_s)
         grace_s = static.node.drain.grace_s
         self._shutdown.add("readiness", self._grace, timeout_s=grace_s + STEP_TIMEOUT_S)
         if await self._pass_gates(timeout_s):
@@ -233,6 +256,7 @@ class Node:
         drain = self.config.static.node.drain
         log("draining", grace_s=drain.grace_s, deadline_s=drain.deadline_s)
         timeout_s = drain.grace_s + drain.deadline_s + KILL_MARGIN_S + 2 * STEP_TIMEOUT_S
+        timeout_s += END_TIMEOUT_S
         if await self._shutdown.run(timeout_s):
             self._exit = 1
         log("left", status=self._exit)
@@ -270,7 +294,8 @@ class Node:
             sock = bind_unix(parsed.path, mode=_ADMIN_MODE, backlog=_ADMIN_BACKLOG, where=where)
         else:
             sock = listen_tcp(parsed, backlog=_ADMIN_BACKLOG, where=where)
-        server = HttpServer(self.admin.answer, self.group.spawn)
+        answer = self.admin.answer if parsed.path else self.admin.answer_anybody
+        server = HttpServer(answer, self.group.spawn)
         self._shutdown.add(
             "admin", partial(self._close_admin, server, parsed.path), timeout_s=STEP_TIMEOUT_S
         )
@@ -279,6 +304,7 @@ class Node:
     async def _close_admin(self, server: HttpServer, path: str) -> None:
         if path:
             remove_unix(path)
+        self.admin.close()
         await server.close()
         self.notifier.close()
 
@@ -325,7 +351,9 @@ class Node:
 
     async def _page_health(self) -> Reply:
         available = status.available(await self.supervisor.stats())
-        house = structs.replace(self._house(), dependencies={"pools": health.pools(available)})
+        house = self._house()
+        dependencies = {**house.dependencies, "pools": health.pools(available)}
+        house = structs.replace(house, dependencies=dependencies)
         return _page(health.detail(house, Instant(self._loop.time()), _now_text()))
 
     async def _page_ok(self) -> Reply:
@@ -337,7 +365,8 @@ class Node:
 
         stats = await self.supervisor.stats()
         ready = health.is_ready(self._house())
-        return metrics.page(self.supervisor, self.reloader, stats, ready=ready)
+        plugins = self._plugins.beside(stats)
+        return metrics.page(self.supervisor, self.reloader, stats, plugins, ready=ready)
 
     def _house(self) -> health.House:
         supervisor = self.supervisor
@@ -351,6 +380,7 @@ class Node:
             version=loomproxy.__version__,
             instance_id=self.instance_id,
             waiting_for=self.gates.waiting_for,
+            dependencies=self.guests.dependencies(),
             metrics={
                 "connections": sum(pong.connections for pong in pongs),
                 "in_flight": sum(pong.in_flight for pong in pongs),

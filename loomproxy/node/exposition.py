@@ -20,6 +20,8 @@ from prometheus_client.registry import Collector
 
 from loomproxy.channel import EndpointStatus, PoolStatus
 from loomproxy.core.tally import BUCKETS_S, CODE_CLASSES, Histogram, Series, Tally
+from loomproxy.node.plugin_figures import Plugin
+from loomproxy.node.plugin_metrics import families
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """Of the page; the text format that every version of Prometheus and its relatives reads."""
@@ -51,6 +53,7 @@ class Reading(msgspec.Struct, frozen=True):
     worker_restarts: int  # starts beyond the first of each slot
     reloads: Mapping[str, int]  # by result
     node_loop_lag_s: float = 0.0
+    plugins: tuple[Plugin, ...] = ()
 
 
 def render(reading: Reading) -> bytes:
@@ -74,6 +77,7 @@ class _Collector(Collector):
         yield from _chats(reading.tally)
         yield from _now(reading.workers)
         yield from _endpoints(reading.workers)
+        yield from families(reading.plugins)
         yield from _house(reading)
 
 

@@ -6,10 +6,12 @@ bounded, and nothing more is done for speed.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, cast
 
 import msgspec
+import orjson
 
 from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.http1.wire import Limits, Refusal, RequestWire
@@ -37,6 +39,16 @@ class Reply(msgspec.Struct):
     content_type: bytes = b"application/json"
     extra: bytes = b""  # further fields, a canonical block
     stream: AsyncIterator[bytes] | None = None
+
+
+def as_json(status: int, thing: object) -> Reply:
+    """`thing` as compact JSON with a newline: what people read in a terminal ends a line."""
+    try:
+        body = orjson.dumps(thing, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # What JSON can say and orjson refuses: integers beyond 64 bits, lone surrogates.
+        body = json.dumps(thing, separators=(",", ":")).encode() + b"\n"
+    return Reply(status, body)
 
 
 Answer = Callable[[RequestHead, bytes], Awaitable[Reply]]
@@ -170,7 +182,11 @@ class HttpConnection(asyncio.Protocol):
 
     async def _respond(self, head: RequestHead, body: bytes) -> None:
         """Answer one request, then read the next."""
-        reply = await self._answer(head, body)
+        try:
+            reply = await self._answer(head, body)
+        except BaseException:
+            self._close()  # A bug of ours, or the end of the node: nobody is to wait for ever.
+            raise
         keep = head.keep_alive and not self._leaving
         if reply.stream is not None:
             keep = keep and head.minor_version > 0

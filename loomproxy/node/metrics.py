@@ -4,12 +4,18 @@ import loomproxy
 from loomproxy.channel import Stats
 from loomproxy.node.exposition import CONTENT_TYPE, Reading, WorkerReading, render
 from loomproxy.node.http import Reply
+from loomproxy.node.plugin_figures import Plugin
 from loomproxy.node.reload import Reloader
 from loomproxy.node.supervisor import Supervisor
 
 
 def page(
-    supervisor: Supervisor, reloader: Reloader, stats: dict[int, Stats], *, ready: bool
+    supervisor: Supervisor,
+    reloader: Reloader,
+    stats: dict[int, Stats],
+    plugins: tuple[Plugin, ...],
+    *,
+    ready: bool,
 ) -> Reply:
     """The metrics page of now. `stats` are the workers' views of their pools, by slot."""
     reading = Reading(
@@ -21,6 +27,7 @@ def page(
         worker_restarts=supervisor.restarts,
         reloads={"ok": reloader.succeeded, "refused": reloader.failed},
         node_loop_lag_s=supervisor.loop_lag_s,
+        plugins=plugins,
     )
     return Reply(200, render(reading), CONTENT_TYPE)
 

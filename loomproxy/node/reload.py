@@ -3,6 +3,9 @@
 Nothing is half changed. A configuration that cannot be read or compiled, one that would change what
 a running node cannot change, or one that a worker refuses, leaves everything as it was; every
 reason is reported at once.
+
+What plugins are configured with is checked before, and handed to them after, workers took their
+part: each plugin that it concerns then starts a new generation, or keeps the old one and says why.
 """
 
 import asyncio
@@ -10,9 +13,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from loomproxy.config.key import Base
+from loomproxy.config.kinds import KINDS
 from loomproxy.config.model import Config, Static
 from loomproxy.config.problem import Problem, Problems
+from loomproxy.config.shape import Group, Leaf, Maybe, Shape
 from loomproxy.log import log
+from loomproxy.node.guests import Guests
 from loomproxy.node.supervisor import Supervisor
 
 Source = Callable[[], Config | Problems]
@@ -42,12 +49,14 @@ class Reloader:
         self,
         source: Source,
         supervisor: Supervisor,
+        guests: Guests,
         *,
         began: Callable[[], None],
         ended: Callable[[], None],
     ) -> None:
         self._source = source
         self._supervisor = supervisor
+        self._guests = guests
         self._began = began
         self._ended = ended
         self._lock = asyncio.Lock()
@@ -81,7 +90,12 @@ class Reloader:
         problems = static_changes(self._supervisor.static, config.static)
         if problems:
             return tuple(str(problem) for problem in problems)
-        return await self._supervisor.publish(config.dynamic)
+        refused = self._guests.problems(config.plugins)
+        if not refused:
+            refused = await self._supervisor.publish(config.dynamic)
+        if not refused:
+            await self._guests.configure(config.plugins)
+        return refused
 
 
 def static_changes(before: Static, after: Static) -> list[Problem]:
@@ -99,10 +113,8 @@ def static_changes(before: Static, after: Static) -> list[Problem]:
 
 def _differences(before: object, after: object, path: str = "") -> Iterator[tuple[str, object]]:
     """The keys whose values differ, as deep as they can be named, with what was before."""
-    if isinstance(before, msgspec.Struct) and isinstance(after, type(before)):
-        for field in msgspec.structs.fields(before):
-            key = f"{path}.{field.encode_name}" if path else field.encode_name
-            yield from _differences(getattr(before, field.name), getattr(after, field.name), key)
+    if isinstance(before, Base) and isinstance(after, type(before)):
+        yield from _differences_of_keys(before, after, path)
     elif isinstance(before, tuple) and isinstance(after, tuple) and len(before) == len(after):
         for place, (one, other) in enumerate(zip(before, after, strict=True)):
             yield from _differences(one, other, f"{path}[{place}]")
@@ -110,3 +122,20 @@ def _differences(before: object, after: object, path: str = "") -> Iterator[tupl
         yield path, f"{len(before)} of them"
     elif before != after:
         yield path, before
+
+
+def _differences_of_keys(before: Base, after: Base, path: str) -> Iterator[tuple[str, object]]:
+    """Those of each key; of a secret, only that it differs."""
+    for key in Group(type(before)).keys:
+        below = f"{path}.{key.name}" if path else key.name
+        was, becomes = getattr(before, key.attribute), getattr(after, key.attribute)
+        if not _is_private(key.shape):
+            yield from _differences(was, becomes, below)
+        elif was != becomes:
+            yield below, "which is not shown"
+
+
+def _is_private(shape: Shape) -> bool:
+    """Whether a value of this shape may be a secret."""
+    leaf = shape.item if isinstance(shape, Maybe) else shape
+    return isinstance(leaf, Leaf) and leaf.kind in KINDS and KINDS[leaf.kind].private

@@ -29,7 +29,7 @@ from loomproxy.channel import (
     StatsPlease,
     ToNode,
 )
-from loomproxy.config.model import Config, Dynamic, Static
+from loomproxy.config.model import Admin, Config, Dynamic, Static
 from loomproxy.core.chat.provider import Provider
 from loomproxy.core.child import Event, State
 from loomproxy.core.tally import Tally, Totals
@@ -123,6 +123,11 @@ class Supervisor:
             and slot.worker.revision == self.current.revision
             for slot in self.slots
         )
+
+    @property
+    def serving(self) -> set[int]:
+        """The slots whose worker serves, be it an older revision."""
+        return {slot.number for slot in self.slots if slot.state is State.READY}
 
     @property
     def restarts(self) -> int:
@@ -255,7 +260,9 @@ class Supervisor:
             await self._changed.wait()
 
     def _start_message(self, slot: int, listeners: tuple[ListenerSocket, ...]) -> Start:
-        config = Config(self.static, self.current.dynamic)
+        # What lets operators in is the node's alone.
+        static = msgspec.structs.replace(self.static, admin=Admin())
+        config = Config(static, self.current.dynamic)
         return Start(slot, listeners, config, self.current.revision, self.current.providers)
 
     def _take_revision(self) -> int:

@@ -56,7 +56,7 @@ class Capabilities(Wire, frozen=True):
     embeddings: Annotated[bool, group("Makes embeddings.")] = False
     fine_tuning: Annotated[bool, group("Can be fine-tuned.")] = False
     custom_capabilities: Annotated[
-        dict[Annotated[str, text(kind="name")], bool], group("Further ones, of the plugin's own.")
+        dict[Annotated[str, text(kind="text")], bool], group("Further ones, of the plugin's own.")
     ] = field(default_factory=dict)
 
 
@@ -70,7 +70,7 @@ class Validation(Wire, frozen=True):
         None
     )
     pattern: Annotated[
-        str | None, text("What the whole text must match: a regular expression.", "regex")
+        str | None, text("What the whole text must match: a regular expression.", "text_regex")
     ] = None
     min: Annotated[
         float | None, number("Of a number; this is still allowed.", low=-1e300, high=1e300)
@@ -89,7 +89,7 @@ class ConfigField(Wire, frozen=True):
     name: Annotated[str, text("The key, as in `plugins.config` and in POST /initialize.", "name")]
     type: Annotated[Literal["string", "int", "float", "bool"], group("What a value is.")]
     required: Annotated[bool, group("Without it the plugin is not started.")] = False
-    description: Annotated[str, text("What it means, for people.")] = ""
+    description: Annotated[str, text("What it means, for people.", "prose")] = ""
     default: Annotated[
         Any, group("What the plugin gets where the configuration is silent. None: nothing.")
     ] = None
@@ -104,9 +104,14 @@ class Metadata(Wire, frozen=True):
     version: Annotated[str, text("Its own version (semver.org).", "semver")]
     plugin_api_version: Annotated[str, text("The version of this contract it keeps.", "semver")]
     provider_type: Annotated[
-        str, text("Its unique name: what `model: NAME/…` and `provider_id` say.", "provider_type")
+        str,
+        text(
+            "Its unique name: what `model: NAME/…` and `provider_id` say.",
+            "provider_type",
+            advice="Write one such as acme or acme-2.",
+        ),
     ]
-    description: Annotated[str, text("What it does, in a line.")] = ""
+    description: Annotated[str, text("What it does.", "prose")] = ""
     author: Annotated[str, text("Who made it.")] = ""
     homepage: Annotated[str, text("Where to read on.")] = ""
     license: Annotated[str, text("As SPDX has it.")] = ""
@@ -121,7 +126,7 @@ class ModelInfo(Wire, frozen=True):
 
     id: Annotated[str, text("What `model` says.", "model")]
     name: Annotated[str, text("What people call it.")] = ""
-    description: Annotated[str, text("What it is good for.")] = ""
+    description: Annotated[str, text("What it is good for.", "prose")] = ""
     context_window: Annotated[int, count("Tokens in and out together; 0: unknown.", low=0)] = 0
     max_output_tokens: Annotated[int, count("Tokens of one answer; 0: unknown.", low=0)] = 0
     cost_per_mtoken: Annotated[
@@ -143,11 +148,17 @@ class ModelInfo(Wire, frozen=True):
 class HealthStatus(Wire, frozen=True):
     """How a plugin is."""
 
-    healthy: bool
-    message: str = ""
-    latency_ms: float = 0.0
-    checked_at: str = field(default="", name="timestamp")  # RFC 3339 with offset; for people
-    details: dict[str, Any] = field(default_factory=dict)
+    healthy: Annotated[bool, group("Whether it can serve.")]
+    message: Annotated[str, text("Why, for people.", "remark")] = ""
+    latency_ms: Annotated[float, number("How long its own check took.", low=-1e300, high=1e300)] = (
+        0.0
+    )
+    checked_at: Annotated[str, text("RFC 3339, with or without offset; for people.", "remark")] = (
+        field(default="", name="timestamp")
+    )
+    details: Annotated[
+        dict[Annotated[str, text(kind="argument")], Any], group("Whatever else there is to say.")
+    ] = field(default_factory=dict)
 
 
 class PluginError(Wire, frozen=True):

@@ -8,14 +8,17 @@ anything while it is asking. What is sent in one turn leaves in one write for ea
 
 import asyncio
 import errno
+import ssl
 from collections import deque
 from typing import Final
 
+from loomproxy.config.trust import reason_of
 from loomproxy.core import event as e
 from loomproxy.core import fault as faults
 from loomproxy.core.command import Fate
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.exchange import Exchange
+from loomproxy.core.fault import Fault
 from loomproxy.core.http1.wire import Refusal
 from loomproxy.core.message import NONE, RequestHead
 from loomproxy.core.outcome import Outcome
@@ -28,6 +31,9 @@ from loomproxy.worker.upstream import Upstream
 
 OUR_OWN_LACK: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Why a connection cannot be had to any endpoint, well as they may be: no descriptor, no memory."""
+
+CUT_SHORT: Final = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+"""How a connection that was there ends: within a handshake, when it is being opened."""
 
 
 class Driver:
@@ -255,15 +261,15 @@ class Driver:
             if address.path:
                 await loop.create_unix_connection(lambda: upstream, address.path)
             else:
-                await loop.create_connection(lambda: upstream, address.host, address.port)
+                secured = self._services.secure.towards(endpoint)
+                await loop.create_connection(
+                    lambda: upstream, address.host, address.port, **secured
+                )
             if upstream.transport.is_closing():
                 raise ConnectionError("it was closed at once")
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be.
-            log("connect failed", endpoint=endpoint.name, error=str(error))
             self._opening = None
-            ours = isinstance(error, OSError) and error.errno in OUR_OWN_LACK
-            fault = faults.CONNECTION_UNAFFORDABLE if ours else faults.CONNECT_FAILED
-            self.tell(e.OpenFailed(ask, fault))
+            self.tell(e.OpenFailed(ask, _why_not(error, endpoint)))
             return
         except asyncio.CancelledError:
             upstream.close()
@@ -333,7 +339,7 @@ class Driver:
         """FIN to the upstream."""
         self._flush()
         if self._upstream is not None and not self._upstream.transport.is_closing():
-            self._upstream.transport.write_eof()
+            self._upstream.write_eof()
 
     def shut_down(self) -> None:
         """FIN to the client."""
@@ -387,6 +393,18 @@ class Driver:
         self.tunnel = self._down_waits = False
         self._services.record(outcome)
         self._settled = fate
+
+
+def _why_not(error: OSError | UnicodeError, endpoint: Endpoint) -> Fault:
+    """Log why there is no connection to `endpoint`, and say whose fault that is."""
+    cut = endpoint.tls is not None and isinstance(error, CUT_SHORT)
+    if cut or isinstance(error, ssl.SSLError):
+        reason = "it ended the connection in the handshake" if cut else reason_of(error)
+        log("tls failed", level="warning", endpoint=endpoint.name, reason=reason)
+        return faults.TLS_FAILED
+    log("connect failed", endpoint=endpoint.name, error=str(error))
+    ours = isinstance(error, OSError) and error.errno in OUR_OWN_LACK
+    return faults.CONNECTION_UNAFFORDABLE if ours else faults.CONNECT_FAILED
 
 
 def wake(ticket: Ticket) -> None:

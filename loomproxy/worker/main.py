@@ -35,6 +35,7 @@ from loomproxy.channel import (
 )
 from loomproxy.config.compile import compile_snapshot
 from loomproxy.config.model import Config
+from loomproxy.config.trust import UntrustworthyError
 from loomproxy.core.event import Answered, DrainExpired
 from loomproxy.core.gate import connections_affordable
 from loomproxy.core.units import Instant
@@ -166,10 +167,18 @@ class Worker:
             ListenerAt(by_name[at.name], socket.socket(fileno=at.fd), services)
             for at in start.listeners
         ]
+        self._secure(services)
         self._probes = Probes(services)
         self._probes.follow(world)
         self._tick()
         return services
+
+    def _secure(self, services: Services) -> None:
+        """Read what pools need for TLS; what is wrong by now is no reason not to serve the rest."""
+        try:
+            services.secure.prepare(services.world.snapshot.pools.values())
+        except UntrustworthyError as error:
+            log("tls cannot be used", level="error", reason=error.problem)
 
     # --- what the node says -----------------------------------------------------------------------
 
@@ -199,6 +208,11 @@ class Worker:
                 Config(config.static, message.dynamic), message.revision, message.providers
             )
         except ValueError as error:  # The node compiled it before: only a bug of ours comes here.
+            self._say(Refused(message.revision, str(error)))
+            return
+        try:
+            services.secure.prepare(snapshot.pools.values())
+        except UntrustworthyError as error:  # A file changed since the node looked at it.
             self._say(Refused(message.revision, str(error)))
             return
         services.keepalive.close(services.world.publish(snapshot))

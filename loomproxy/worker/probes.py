@@ -6,14 +6,16 @@ to decide (`Endpoint.probed`).
 """
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
-from loomproxy.core.endpoint import Address, Endpoint
+from loomproxy.config.trust import reason_of
+from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.http1.wire import Limits, Refusal, ResponseWire
 from loomproxy.core.message import Response, ResponseHead
 from loomproxy.core.pool import ProbeSpec
 from loomproxy.core.world import World
 from loomproxy.log import log
+from loomproxy.worker.secure import Secure
 from loomproxy.worker.services import Services
 
 _REQUEST: Final = (
@@ -54,34 +56,35 @@ class Probes:
 
     async def _watch(self, endpoint: Endpoint, spec: ProbeSpec) -> None:
         while True:
-            trouble = await _probe(endpoint.spec.address, endpoint.authority, spec)
+            trouble = await _probe(endpoint, spec, self._services.secure)
             if endpoint.probed(not trouble, rise=spec.rise, fall=spec.fall):
                 event = "endpoint healthy" if endpoint.healthy else "endpoint unhealthy"
                 log(event, level="warning", endpoint=endpoint.name, reason=trouble)
             await asyncio.sleep(spec.interval_s)  # noqa: TID251 - a cadence of its own
 
 
-async def _probe(address: Address, authority: bytes, spec: ProbeSpec) -> str:
+async def _probe(endpoint: Endpoint, spec: ProbeSpec, secure: Secure) -> str:
     """Ask once; return what was wrong, or ""."""
     try:
         async with asyncio.timeout(spec.timeout_s):
-            status = await _ask(address, spec.host or authority, spec.path)
+            status = await _ask(endpoint, spec, secure.towards(endpoint))
     except TimeoutError:
         return f"no answer within {spec.timeout_s:g} s"
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be.
-        return str(error) or type(error).__name__
+        return reason_of(error)
     if spec.status_min <= status <= spec.status_max:
         return ""
     return f"status {status}"
 
 
-async def _ask(address: Address, host: bytes, path: bytes) -> int:
+async def _ask(endpoint: Endpoint, spec: ProbeSpec, secured: dict[str, Any]) -> int:
+    address = endpoint.spec.address
     if address.path:
         reader, writer = await asyncio.open_unix_connection(address.path)
     else:
-        reader, writer = await asyncio.open_connection(address.host, address.port)
+        reader, writer = await asyncio.open_connection(address.host, address.port, **secured)
     try:
-        writer.write(_REQUEST % (path, host))
+        writer.write(_REQUEST % (spec.path, spec.host or endpoint.authority))
         wire = ResponseWire(Limits())
         wire.expect(b"GET")
         while True:

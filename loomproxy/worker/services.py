@@ -18,6 +18,7 @@ from loomproxy.worker.accesslog import AccessLog
 from loomproxy.worker.clock import monotonic
 from loomproxy.worker.keepalive import Keepalive
 from loomproxy.worker.ports import Accepting, Teller, Unread, Waiting
+from loomproxy.worker.secure import Secure
 from loomproxy.worker.upstream import Upstream
 
 NOTICE_S: Final = 0.5
@@ -42,6 +43,7 @@ class Services:
         self.world = world
         self.wheel: Wheel[Waiting] = Wheel()
         self.keepalive: Keepalive[Upstream] = Keepalive(self.wheel)
+        self.secure = Secure()
         self.tally = Tally()
         self.loop = asyncio.get_running_loop()
         self._group = group

@@ -2,19 +2,28 @@
 
 It thinks nothing: while an exchange holds it, what arrives is read by the wire and told to the
 driver; while it is idle, anything that arrives makes it useless.
+
+In TLS three things are otherwise. An end that was not announced (close_notify) may be anybody's
+doing, so it is no orderly one (RFC 9112 §9.8). One direction cannot be ended alone: who has said
+all in a tunnel closes it, and what still comes has nobody to hear it. And between the connection
+and us stands the TLS of the event loop, with buffers of its own: what it holds has arrived, yet it
+would be lost with the connection (`_hold_back`).
 """
 
 import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from typing import Final, cast
 
 from msgspec import structs
 
+from loomproxy.config.trust import reason_of
 from loomproxy.core.endpoint import Endpoint
 from loomproxy.core.http1.wire import Limits, ResponseWire
 from loomproxy.core.units import NEVER, Instant
+from loomproxy.log import log
 from loomproxy.worker.keepalive import Keepalive
 from loomproxy.worker.ports import Holder
 
@@ -26,12 +35,21 @@ one that goes on for ever is its client. The configured limit is of requests.
 LAST_BYTES_MAX: Final = 256 << 10
 """How much is read from a connection that broke: as much as the event loop reads at a time."""
 
+TLS_BYTES_MAX: Final = 16 << 10
+"""How much TLS may hold before it counts as full: a record. With 0, uvloop's always would; and the
+last words of its handshake, which leave after `connection_made`, must not. What the TCP below it
+holds does not count, so that one write more is taken than by a connection without TLS.
+"""
+
 
 class Upstream(asyncio.Protocol):
     """One connection to an endpoint."""
 
     __slots__ = (
+        "_ended",
         "_keepalive",
+        "_shut",
+        "_tls",
         "deadline_at",
         "driver",
         "endpoint",
@@ -55,12 +73,15 @@ class Upstream(asyncio.Protocol):
         self.deadline_at: Instant = NEVER  # when idle: to be closed then
         self.scheduled_at: Instant = NEVER
         self._keepalive = keepalive
+        self._tls = endpoint.tls is not None
+        self._ended = False  # it said that it says no more
+        self._shut = False  # we did, in the only way that TLS has
         self.paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there. What the kernel does not take at once means: full."""
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=0)
+        self.transport.set_write_buffer_limits(high=TLS_BYTES_MAX if self._tls else 0, low=0)
 
     def data_received(self, data: bytes) -> None:
         """Tell the holder."""
@@ -74,13 +95,14 @@ class Upstream(asyncio.Protocol):
             driver.read_upstream()
 
     def eof_received(self) -> bool:
-        """The upstream says no more. True keeps our direction open, for tunnels."""
+        """The upstream says no more. True keeps our direction open, for tunnels; not in TLS."""
         driver = self.driver
+        self._ended = True
         if driver is None:
             self._useless()
         elif self.tunnel:
             driver.fin(from_downstream=False)
-            return True
+            return not self._tls
         else:
             self.wire.receive(b"")
             driver.read_upstream()
@@ -89,11 +111,21 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It is over."""
         self._keepalive.lost(self)
-        if self.driver is None:
+        driver = self.driver
+        if driver is None:
             return
-        if error is not None and not self.tunnel:
+        if self._tls:
+            if isinstance(error, ssl.SSLError):
+                self._tell_why(error)
+            if self._shut and not self._ended:
+                driver.fin(from_downstream=False)
+        elif error is not None and not self.tunnel:
             self._hear_last()
-        self.driver.upstream_lost(broken=error is not None)
+        driver.upstream_lost(broken=error is not None or (self._tls and not self._ended))
+
+    def _tell_why(self, error: ssl.SSLError) -> None:
+        """An alert that comes after the handshake: mostly, our certificate is not welcome."""
+        log("tls failed", level="warning", endpoint=self.endpoint.name, reason=reason_of(error))
 
     def _hear_last(self) -> None:
         """Read what the kernel still has of a connection that broke under our writing.
@@ -131,20 +163,47 @@ class Upstream(asyncio.Protocol):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+            if self._tls:
+                self._hold_back(paused=paused)
+
+    def _hold_back(self, *, paused: bool) -> None:
+        """Leave in the kernel what we do not read now, and with it the end that comes behind it.
+
+        uvloop goes on reading until its buffer is full; when it reads the end, it drops what is
+        still in there. While we do read, the limit must be above the largest record, which it
+        reads in parts.
+        """
+        limit = self.transport.set_read_buffer_limits  # type: ignore[attr-defined] # of TLS alone
+        if paused:
+            limit(high=1)
+        else:
+            limit()
+
+    def write_eof(self) -> None:
+        """Say no more, and listen on where that is possible."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self._shut = True
+            self.transport.close()
 
     def expire(self) -> None:
         """It has been idle for too long."""
         if self.driver is None:
-            self._useless()
+            self._keepalive.remove(self)
+            self.close()
 
     def close(self) -> None:
         """End it; what the kernel has is still sent."""
-        self.driver = None
-        self.transport.abort()
+        idle, self.driver = self.driver is None, None
+        if self._tls and idle and not self.transport.is_closing():
+            self.transport.close()  # RFC 9112 §9.8: "Clients MUST send a closure alert" first.
+        else:
+            self.transport.abort()
 
     def _useless(self) -> None:
         self._keepalive.remove(self)
-        self.close()
+        self.transport.abort()
 
 
 class _NoTransport(asyncio.Transport):

@@ -1,5 +1,6 @@
 """What `loomproxy status` prints."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ ENDPOINT = {
 }
 
 
-def status(endpoint: dict[str, Any], **node: Any) -> str:
+def status(endpoint: dict[str, Any], *, plugins: Sequence[Any] = (), **node: Any) -> str:
     whole = {
+        "plugins": plugins,
         "node": {
             "version": "1",
             "pid": 4711,
@@ -80,3 +82,19 @@ def test_columns_are_aligned_and_numbers_stand_to_the_right() -> None:
         "a              1",
         "long name    100",
     ]
+
+
+def test_plugins_are_shown_in_short() -> None:
+    plugin = {
+        "provider_type": "acme",
+        "state": "ready",
+        "generation": 3,
+        "models": 2,
+        "restarts": 1,
+        "requests": 40,
+        "in_flight": 5,
+    }
+    heads, line = status(ENDPOINT, plugins=[plugin]).splitlines()[-2:]
+    assert heads.split()[:4] == ["PLUGIN", "STATE", "GENERATION", "MODELS"]
+    assert line.split() == ["acme", "ready", "3", "2", "1", "5", "40"]
+    assert "PLUGIN" not in status(ENDPOINT, plugins=[])

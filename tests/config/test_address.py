@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from loomproxy.config.address import (
     ListenAddress,
+    base_url,
     check_authority,
     endpoint_address,
     listen_address,
@@ -64,6 +65,8 @@ def test_where_nobody_can_listen(text: str, claim: str) -> None:
         ("http://App.Example/", Address("app.example", 80)),
         ("HTTP://a_b-c:1", Address("a_b-c", 1)),
         ("http://[::1]:9000", Address("::1", 9000)),
+        ("https://Api.Example", Address("api.example", 443, tls=True)),
+        ("HTTPS://[::1]:80/", Address("::1", 80, tls=True)),
         ("unix:/run/a.sock", Address(path="/run/a.sock")),
     ],
 )
@@ -76,7 +79,8 @@ def test_where_endpoints_are(text: str, address: Address) -> None:
     ("text", "claim"),
     [
         ("127.0.0.1:9000", "no scheme"),
-        ("https://a", "TLS"),
+        ("https://a/path", "has a path"),
+        ("https://", "no host"),
         ("ftp://a", "unknown scheme"),
         ("http://user:pass@a", "user name"),
         ("http://a/path", "has a path"),
@@ -97,6 +101,37 @@ def test_where_no_endpoint_can_be(text: str, claim: str) -> None:
         endpoint_address(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "address", "base"),
+    [
+        ("http://a", Address("a", 80), ""),
+        ("http://a/", Address("a", 80), ""),
+        ("http://A:1/v1/", Address("a", 1), "/v1"),
+        ("http://[::1]:1/v1/x", Address("::1", 1), "/v1/x"),
+        ("unix:/run/a.sock", Address(path="/run/a.sock"), ""),
+    ],
+)
+def test_an_address_with_a_base(text: str, address: Address, base: str) -> None:
+    assert base_url(text) == (address, base)
+
+
+@pytest.mark.parametrize(
+    ("text", "claim"),
+    [
+        ("http://a/v1?x=1", "a query"),
+        ("http://a/v1#x", "a fragment"),
+        ("http://a/ä", "no path has"),
+        ("http:///v1", "no host"),
+        ("http://u:p@a/v1", "user name"),
+        ("ftp://a/v1", "unknown scheme"),
+        ("a/v1", "no scheme"),
+    ],
+)
+def test_what_is_no_address_with_a_base(text: str, claim: str) -> None:
+    with pytest.raises(ValueError, match=claim):
+        base_url(text)
+
+
 def test_no_claim_repeats_a_password() -> None:
     with pytest.raises(ValueError, match="user name") as caught:
         endpoint_address("http://user:geheim@host:1")
@@ -112,7 +147,7 @@ def test_authorities() -> None:
 
 @given(st.text(max_size=40) | st.from_regex(r"(http://|unix:|\[)?[0-9a-f:.\[\]/]*", fullmatch=True))
 def test_any_text_is_an_address_or_a_claim(text: str) -> None:
-    for read in (listen_address, endpoint_address, check_authority):
+    for read in (listen_address, endpoint_address, base_url, check_authority):
         try:
             read(text)
         except ValueError as error:

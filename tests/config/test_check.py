@@ -58,6 +58,10 @@ def instead(**more: Any) -> dict[str, Any]:
     [
         ({"node": {"worker_ping_timeout": 1}}, "node.worker_ping_timeout", "not above"),
         ({"listeners": []}, "listeners", "there is none"),
+        (pool(tls={"client_key": "/k"}), "pools.app.tls.client_key", "key to nothing"),
+        (pool(tls={"verify": False, "ca_file": "/c"}), "pools.app.tls.ca_file", "no effect"),
+        (pool(tls={"server_name": "a:1"}), "pools.app.tls.server_name", "invalid host"),
+        (pool(tls={"ca_file": "ca.pem"}), "pools.app.tls.ca_file", "absolute path"),
         (
             {"listeners": [{"name": "a", "address": ":1"}, {"name": "a", "address": ":2"}]},
             "listeners[1].name",

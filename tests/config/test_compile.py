@@ -12,7 +12,7 @@ from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Dynamic, Static
 from loomproxy.core.chat.catalogue import Target
 from loomproxy.core.chat.provider import Model, Provider
-from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, EndpointSpec, KeepaliveSpec, TlsSpec
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.message import Framing, RequestHead
@@ -86,6 +86,12 @@ def test_every_key_of_a_pool_arrives() -> None:
         "balance": "least_in_flight",
         "in_flight_max": 1,
         "queue_max": 2,
+        "tls": {
+            "ca_file": "/ca.pem",
+            "server_name": "A.Example",
+            "client_certificate": "/me.pem",
+            "client_key": "/me.key",
+        },
         "keepalive": {"idle_max": 3, "idle_timeout": 4.5, "requests_max": 5},
         "ejection": {"failures": 6, "time": 7, "time_max": 8},
         "probe": {
@@ -111,7 +117,15 @@ def test_every_key_of_a_pool_arrives() -> None:
         probe=ProbeSpec(b"/up", 9.0, 1.0, 10, 11, 204, 205, b"probe.example"),
         retry_budget_ratio=0.1,
         retries_min_per_s=12.0,
+        tls=TlsSpec(
+            ca_file="/ca.pem",
+            server_name="a.example",
+            client_certificate="/me.pem",
+            client_key="/me.key",
+        ),
     )
+    anybody = {**pool, "tls": {"verify": False}}
+    assert snapshot(pools={"app": anybody}).pools["app"].tls == TlsSpec(verify=False)
 
 
 def test_every_key_of_a_route_arrives() -> None:

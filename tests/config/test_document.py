@@ -16,7 +16,8 @@ from loomproxy.config.document import (
 )
 from loomproxy.config.load import load
 from loomproxy.config.model import Config, Dynamic, Listener, Match, Node, Pool, Route, Static
-from loomproxy.config.shape import Group, Key, Leaf, Maybe, in_words, keys_of
+from loomproxy.config.plugins import Guests, Plugins
+from loomproxy.config.shape import Anything, Group, Key, Leaf, Maybe, in_words, keys_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +61,7 @@ def test_the_reference_has_every_key_with_its_meaning() -> None:
 
 
 def test_every_key_is_described() -> None:
-    for struct in (Static, Dynamic, Node, Listener, Pool, Match, Route):
+    for struct in (Static, Dynamic, Guests, Plugins, Node, Listener, Pool, Match, Route):
         for each in keys_of(struct):
             assert each.description.endswith("."), each.name
 
@@ -70,6 +71,8 @@ def test_shapes() -> None:
     assert workers == Leaf("count", ("auto",), 1, 512)
     assert key(Route, "pool").shape == Maybe(Leaf("name"))
     assert key(Static, "node").shape == Group(Node)
+    assert expected(Anything()) == "any value"
+    assert expected(key(Plugins, "config").shape).endswith("a mapping from a name to any value")
     assert expected(key(Pool, "balance").shape) == "`round_robin` or `least_in_flight`"
     assert key(Listener, "idle_timeout").attribute == "idle_timeout_s"
 

@@ -11,7 +11,9 @@ import pytest
 from loomproxy.config.compile import compile_snapshot
 from loomproxy.config.load import load, parse, quick
 from loomproxy.config.model import Config, Dynamic, Endpoint, Limits, Static
+from loomproxy.config.plugins import Guests, Plugins
 from loomproxy.config.problem import Problem, Problems
+from loomproxy.config.reference import Resolved
 from loomproxy.config.shape import keys_of
 from loomproxy.config.walk import PROBLEMS_MAX
 
@@ -108,7 +110,9 @@ def test_references_may_stand_for_every_kind_of_value() -> None:
 def test_a_config_survives_the_channel_to_the_workers() -> None:
     config = load(CONF / "loomproxy.yaml")
     assert isinstance(config, Config), str(config)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=Config) == config
+    for_workers = Config(config.static, config.dynamic)  # What plugins are told is not for them.
+    sent = msgspec.msgpack.encode(for_workers)
+    assert msgspec.msgpack.decode(sent, type=Config) == for_workers
 
 
 def test_text_from_a_reference_travels_as_plain_text() -> None:
@@ -169,7 +173,7 @@ def test_a_problem_says_where_what_was_seen_what_was_expected_and_what_to_do() -
         ({"trusted_proxies": [None]}, "trusted_proxies[0]", "nothing is not text"),
         ({"trusted_proxies": ["x" * 99]}, "trusted_proxies[0]", "x" * 60 + "… is not a network"),
         ({"pools": [1]}, "pools", "a list is not a mapping"),
-        ({"pools": {**POOLS, "a b": POOLS["app"]}}, 'pools."a b"', '"a b" is not a name'),
+        ({"pools": {**POOLS, "a b": POOLS["app"]}}, 'pools."a b"', '"a b" is no name'),
         (with_pool(endpoints=[7]), "pools.app.endpoints[0]", "7 is not a mapping"),
         (with_pool(endpoints=None), "pools.app.endpoints", "nothing is not a list"),
         (with_pool(retry_budget={"ratio": 2}), "pools.app.retry_budget.ratio", "2 is above 1"),
@@ -240,12 +244,26 @@ def test_more_problems_than_anybody_reads_are_not_told_apart() -> None:
         {"trusted_proxies": "${SECRET}"},
         {"node": {"workers": "${SECRET}"}},
         {"routes": [*ROUTES, {"redirect": {"location": "${SECRET}"}}]},
+        {"admin": {"token": "geheim"}},
+        {"admin": {"token": "${SECRET}"}},
     ],
 )
 def test_no_problem_repeats_a_secret(tree: dict[str, Any]) -> None:
     problems = bad({"SECRET": "ge heim\n{geheim} geheim"}, **tree)
     assert problems
     assert "geheim" not in str(list(problems.values()))
+
+
+def test_a_secret_of_digits_is_not_repeated_though_it_looks_like_a_number() -> None:
+    problem = only(admin={"token": 1234567890123456})
+    assert problem.path == "admin.token"
+    assert "the number" in problem.seen
+    assert "1234" not in str(problem)
+
+
+def test_an_empty_token_is_no_open_door() -> None:
+    assert only({"ADMIN_TOKEN": ""}, admin={"token": "${ADMIN_TOKEN}"}).path == "admin.token"
+    assert good({"ADMIN_TOKEN": "a" * 16}, admin={"token": "${ADMIN_TOKEN}"}).static.admin.token
 
 
 def test_a_reference_that_leads_nowhere_is_one_problem() -> None:
@@ -311,7 +329,7 @@ def test_the_examples_are_good_and_show_every_key() -> None:
         assert isinstance(config, Config), str(config)
         compile_snapshot(config, 1)
     text = (CONF / "loomproxy.yaml").read_text()
-    names = {key.name for key in (*keys_of(Static), *keys_of(Dynamic))}
+    names = {key.name for key in (*keys_of(Static), *keys_of(Dynamic), *keys_of(Guests))}
     assert not {name for name in names | _all_keys() if f"{name}:" not in text}
 
 
@@ -319,6 +337,66 @@ def _all_keys() -> set[str]:
     """Every key of the schema, at any depth."""
     schema = json.loads((CONF / "schema.json").read_text())
     return {name for group in schema["$defs"].values() for name in group["properties"]}
+
+
+# ---- What plugins are told. --------------------------------------------------------------------
+
+
+def test_without_a_word_about_plugins_there_are_none() -> None:
+    assert good().plugins == Plugins()
+    assert good(plugins=None).plugins == Plugins()
+    assert good(plugins={"config": None}).plugins.config == {}
+
+
+def test_what_a_plugin_is_told_may_be_anything_with_references_resolved() -> None:
+    told = {"key": "${KEY}", "list": [1, {"in": "a ${KEY}"}], "nothing": None, "off": False}
+    config = good({"KEY": "geheim"}, plugins={"config": {"acme": told, "bare": None}})
+    told = config.plugins.config["acme"]
+    assert told == {
+        "key": "geheim",
+        "list": [1, {"in": "a geheim"}],
+        "nothing": None,
+        "off": False,
+    }
+    key = told["key"]
+    assert isinstance(key, Resolved)  # So that it can be read as a number, and is never shown.
+    assert key.origin == "${KEY}"
+    assert config.plugins.config["bare"] == {}
+
+
+def test_what_is_wrong_with_what_a_plugin_is_told() -> None:
+    config = {"acme": {"a": ["${GONE}"], "b": "\ud800"}, "Acme": {}, "other": 1, "x": {"a b": 1}}
+    problems = bad(plugins={"config": config, "watched": True, "auto_start": "yes"})
+    assert set(problems) == {
+        "plugins.config.acme.a[0]",
+        "plugins.config.acme.b",
+        "plugins.config.Acme",
+        "plugins.config.other",
+        'plugins.config.x."a b"',
+        "plugins.watched",
+        "plugins.auto_start",
+    }
+    assert "names the variable GONE, which is not set" in problems["plugins.config.acme.a[0]"].seen
+    assert problems["plugins.watched"].do == "Did you mean watch?"
+
+
+def test_the_directory_of_plugins_is_beside_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    for written, read_as in (
+        ("", ""),
+        ("plugins", f"{tmp_path}/plugins"),
+        ("./plugins", f"{tmp_path}/plugins"),
+        ("/srv/plugins", "/srv/plugins"),
+    ):
+        file.write_text(json.dumps({"listeners": LISTENERS, "plugins": {"directory": written}}))
+        config = load(file, {})
+        assert isinstance(config, Config), str(config)
+        assert config.plugins.directory == read_as
+
+
+def test_a_long_name_is_cut_in_its_path() -> None:
+    (path,) = bad(plugins={"config": {"a" * 5000: {}}})
+    assert len(path) < 100
 
 
 # ---- Without a file. ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from loomproxy.config.compile import compile_snapshot
 from loomproxy.config.document import schema
 from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Dynamic, Static
+from loomproxy.config.plugins import Guests
 from loomproxy.config.shape import keys_of
 
 
@@ -18,7 +19,7 @@ def _keys() -> set[str]:
     groups = schema()["$defs"]
     assert isinstance(groups, dict)
     inner = {name for group in groups.values() for name in group["properties"]}
-    return inner | {key.name for key in (*keys_of(Static), *keys_of(Dynamic))}
+    return inner | {key.name for key in (*keys_of(Static), *keys_of(Dynamic), *keys_of(Guests))}
 
 
 NAMES = st.sampled_from(sorted(_keys()))

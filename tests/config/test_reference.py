@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from loomproxy.config.reference import Resolved, Sources
+from loomproxy.config.reference import Resolved, Sources, Verbatim
 
 FILES = {"/run/secret": "geheim\n", "empty": ""}
 
@@ -66,3 +66,9 @@ def test_what_came_from_elsewhere_is_marked_with_its_origin() -> None:
 
 def test_what_a_reference_stands_for_is_not_read_again() -> None:
     assert Sources({"A": "${B}", "B": "no"}, read).resolve("${A}") == "${B}"
+
+
+def test_in_text_of_others_a_reference_is_nothing_but_text() -> None:
+    for text in ("${HOME}", "${file:/etc/passwd}", "${", "$${"):
+        assert Verbatim().resolve(text) == text
+        assert type(Verbatim().resolve(text)) is str

@@ -142,6 +142,14 @@ def test_what_cannot_be_read_is_told(text: str, file: str, seen: str) -> None:
     assert seen in problem_of(text, file).seen
 
 
+def test_what_is_no_mapping_is_told_what_it_may_begin_with() -> None:
+    with pytest.raises(UnreadableError) as caught:
+        tree_of("[1]", "a.yaml", [], keys=("metadata", "command"))
+    problem = caught.value.problem
+    assert problem.expected == "keys such as metadata, command"
+    assert problem.do == "Begin with `metadata:`."
+
+
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 20)]

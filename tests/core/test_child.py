@@ -19,6 +19,7 @@ from loomproxy.core.units import NEVER, Instant
 
 WORKER = ChildPolicy(ready_timeout_s=30.0, drain_timeout_s=20.0, stable_s=5.0)
 PLUGIN = ChildPolicy(starts_failed_max=3)
+GUEST = ChildPolicy(stable_s=5.0, crashes_max=5, crashes_window_s=60.0)
 
 
 class Play:
@@ -132,6 +133,83 @@ def test_plugin_fails_after_a_bounded_number_of_starts_until_an_operator_starts_
     assert play.child.starts_failed == 0
 
 
+def crash(play: Play, after_s: float) -> None:
+    """A READY child leaves after so long, and the next is READY if there is one."""
+    play.later(after_s)
+    _ = play >> Event.LEFT
+    if play.state is not State.FAILED:
+        play.later(max(0.0, play.wait_s))
+        _ = play >> Event.DEADLINE
+        _ = play >> Event.SAID_READY
+
+
+def test_guest_that_falls_over_too_often_within_the_window_is_failed_though_it_was_stable() -> None:
+    play = ready(GUEST)
+    for _time in range(4):
+        crash(play, 15.0)
+        assert play.state is State.READY
+    crash(play, 15.0)  # the fifth, 60 s after the first
+    assert play.state is State.FAILED
+    assert play.child.deadline_at == NEVER
+    assert not play.child.running
+
+
+def test_guest_that_falls_over_seldom_is_started_for_ever() -> None:
+    play = ready(GUEST)
+    for _time in range(20):
+        crash(play, 15.1)  # five of them take 60.4 s
+        assert play.state is State.READY
+
+
+def test_guest_that_crashes_at_once_is_failed_with_its_fifth_crash() -> None:
+    play = Play(GUEST)
+    _ = play >> Event.START
+    waits = []
+    for _time in range(4):
+        _ = play >> Event.LEFT
+        waits.append(play.wait_s)
+        play.later(play.wait_s)
+        _ = play >> Event.DEADLINE
+    assert waits == pytest.approx([0.5, 1, 2, 4])
+    _ = play >> Event.LEFT
+    assert play.state is State.FAILED
+
+
+def test_what_crashed_before_is_forgotten_by_a_fresh_start() -> None:
+    play = ready(GUEST)
+    for _time in range(5):
+        crash(play, 6.0)
+    assert play.state is State.FAILED
+    assert play >> Event.START == [Command.SPAWN]
+    _ = play >> Event.SAID_READY
+    for _time in range(4):
+        crash(play, 6.0)
+        assert play.state is State.READY
+    crash(play, 6.0)
+    assert play.state is State.FAILED
+
+
+@pytest.mark.parametrize("before", [State.STARTING, State.READY])
+def test_what_cannot_be_run_is_failed_at_once(before: State) -> None:
+    play = Play(GUEST)
+    _ = play >> Event.START
+    if before is State.READY:
+        _ = play >> Event.SAID_READY
+    assert play.state is before
+    assert play >> Event.UNRUNNABLE == []
+    assert play.state is State.FAILED
+    assert play.child.deadline_at == NEVER
+    assert play >> Event.START == [Command.SPAWN]
+
+
+def test_what_cannot_be_run_and_is_not_wanted_any_more_is_stopped() -> None:
+    play = Play(GUEST)
+    _ = play >> Event.START
+    _ = play >> Event.STOP
+    assert play >> Event.UNRUNNABLE == []
+    assert play.state is State.STOPPED
+
+
 def test_hung_child_is_killed_once_and_replaced() -> None:
     play = ready()
     play.later(60)
@@ -208,19 +286,22 @@ def test_backoff_stays_within_its_bounds(starts_failed: int, dice: float) -> Non
     assert BACKOFF_MIN_S <= backoff_s(starts_failed, dice) <= BACKOFF_MAX_S
 
 
+GONE = (Event.LEFT, Event.UNRUNNABLE)
+
+
 class Life(RuleBasedStateMachine):
-    """Whatever is heard, in whatever order: processes and SPAWN, KILL and LEFT are in balance."""
+    """Whatever is heard, in whatever order: SPAWN, KILL and the end are in balance."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.child = Child(ChildPolicy(starts_failed_max=2))
+        self.child = Child(ChildPolicy(starts_failed_max=2, crashes_max=4))
         self.now = 0.0
         self.alive = False
         self.killed = False
 
     def tell(self, event: Event) -> None:
         self.now += 1.0
-        if event is Event.LEFT:
+        if event in GONE:
             self.alive = self.killed = False
         for command in self.child.handle(event, Instant(self.now), 0.5):
             if command is Command.SPAWN:
@@ -231,15 +312,15 @@ class Life(RuleBasedStateMachine):
                 assert not self.killed
                 self.killed = command is Command.KILL
 
-    @rule(event=st.sampled_from([e for e in Event if e not in (Event.LEFT, Event.DEADLINE)]))
+    @rule(event=st.sampled_from([e for e in Event if e not in (*GONE, Event.DEADLINE)]))
     def hears(self, event: Event) -> None:
         if event in Child.TABLE[self.child.state]:
             self.tell(event)
 
     @precondition(lambda self: self.alive)
-    @rule()
-    def leaves(self) -> None:
-        self.tell(Event.LEFT)
+    @rule(event=st.sampled_from(GONE))
+    def leaves(self, event: Event) -> None:
+        self.tell(event)
 
     @precondition(lambda self: self.child.deadline_at != NEVER)
     @rule()

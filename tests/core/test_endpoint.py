@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loomproxy.core import fault as faults
-from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec, TlsSpec
 from loomproxy.core.fault import FAULTS, PROVIDER_ERROR, Fault, Side
 from loomproxy.core.units import Instant
 
@@ -31,6 +31,9 @@ def fail(one: Endpoint, times: int, at: Instant = NOW) -> None:
     [
         (Address("app", 9000), "http://app:9000", b"app:9000"),
         (Address("app", 80), "http://app:80", b"app"),
+        (Address("app", 443, tls=True), "https://app:443", b"app"),
+        (Address("app", 80, tls=True), "https://app:80", b"app:80"),
+        (Address("::1", 443, tls=True), "https://[::1]:443", b"[::1]"),
         (Address("::1", 9000), "http://[::1]:9000", b"[::1]:9000"),
         (Address("::1", 80), "http://[::1]:80", b"[::1]"),
         (Address(path="/run/app.sock"), "unix:/run/app.sock", b"localhost"),
@@ -42,6 +45,14 @@ def test_address_is_shown_as_configured_and_sent_as_authority(
     one = Endpoint(EndpointSpec(address), POLICY)
     assert str(address) == one.name == text
     assert address.authority == one.authority == authority
+
+
+def test_endpoint_proves_itself_only_where_its_address_says_so() -> None:
+    tls = TlsSpec(ca_file="/ca.pem")
+    secured = EndpointSpec(Address("app", 443, tls=True))
+    assert Endpoint(secured, POLICY).tls == TlsSpec()
+    assert Endpoint(secured, POLICY, tls).tls == tls
+    assert Endpoint(EndpointSpec(Address("app", 80)), POLICY, tls).tls is None
 
 
 def test_new_endpoint_gets_traffic() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from loomproxy.core import fault as faults
-from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec, TlsSpec
 from loomproxy.core.pool import Balance, Pool, PoolSpec, ProbeSpec, Ticket
 from loomproxy.core.units import Instant
 
@@ -320,6 +320,18 @@ def test_reload_keeps_what_is_known_of_an_endpoint() -> None:
     assert after.endpoints[1].spec.weight == 2
     assert before.give_back(held) is None
     assert held.in_flight == 0
+
+
+def test_reload_that_trusts_others_makes_new_endpoints_of_those_in_tls() -> None:
+    specs = (EndpointSpec(Address("a", 443, tls=True)), EndpointSpec(Address("a", 80)))
+    before = Pool(PoolSpec("app", specs), None)
+    same = Pool(PoolSpec("app", specs), before)
+    assert same.endpoints == before.endpoints
+    strict = TlsSpec(ca_file="/ca.pem")
+    after = Pool(PoolSpec("app", specs, tls=strict), same)
+    assert after.endpoints[0] not in before.members
+    assert after.endpoints[0].tls == strict
+    assert after.endpoints[1] is before.endpoints[1]
 
 
 def test_reload_that_disables_an_endpoint_stops_its_traffic() -> None:

@@ -301,6 +301,42 @@ def test_sums_never_go_backwards(story: list[tuple[int, str, Outcome]]) -> None:
     assert told <= sum(what == "count" for _, what, _ in story)
 
 
+def durations(*seconds: float) -> Histogram:
+    histogram = Histogram()
+    for each in seconds:
+        histogram.observe(each)
+    return histogram
+
+
+def test_quantile_is_read_off_a_line_through_its_bucket() -> None:
+    four = durations(0.06, 0.06, 0.06, 0.06)  # all in the bucket from 0.05 to 0.1
+    assert four.quantile(0.5) == pytest.approx(0.075)
+    assert four.quantile(1.0) == pytest.approx(0.1)
+    assert durations(0.0001).quantile(0.5) == pytest.approx(0.00025)  # the first begins at 0
+
+
+def test_quantile_passes_empty_buckets_by() -> None:
+    mixed = durations(*([0.002] * 98), 7.0, 7.0)
+    assert mixed.quantile(0.5) == pytest.approx(0.001 + 0.0015 * 50 / 98)
+    assert mixed.quantile(0.98) == pytest.approx(0.0025)
+    assert mixed.quantile(0.99) == pytest.approx(7.5)
+
+
+def test_quantile_of_nothing_and_beyond_all_bounds() -> None:
+    assert Histogram().quantile(0.5) is None
+    assert durations(0.2, 3600.0).quantile(0.99) == BUCKETS_S[-1]
+
+
+@given(st.lists(st.floats(0.0, 60.0), min_size=1, max_size=50), st.floats(0.01, 1.0))
+def test_quantile_lies_in_the_bucket_of_the_true_one(seconds: list[float], share: float) -> None:
+    found = durations(*seconds).quantile(share)
+    assert found is not None
+    bounds = (0.0, *BUCKETS_S)
+    enough = [high for high in BUCKETS_S if sum(s <= high for s in seconds) >= share * len(seconds)]
+    high = min(enough)
+    assert bounds[bounds.index(high) - 1] <= found <= high * (1 + 1e-9)
+
+
 def chat(provider: str = "acme", usage_from: str = COUNTED, **changes: object) -> Outcome:
     spent = Spent(provider, "m", 5, 3, usage_from, stream=True)
     return outcome(chat=spent, **changes)

@@ -275,6 +275,24 @@ def test_what_debian_splits_off_from_python_is_installed(project: Project, machi
     ]
 
 
+def test_a_missing_command_is_installed_by_the_name_of_its_package(
+    tmp_path: Path, machine: Machine
+):
+    machine.program("apt-get", 'echo "apt-get $*"')
+    machine.program("nginx", "")
+    script = f'. "{ROOT}/scripts/bootstrap.sh"; debian_commands nginx node go frobs'
+    said = subprocess.run(
+        [machine.directory / "bash", "-c", script, ROOT / "scripts" / "test"],
+        env={"PATH": str(machine.directory)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "installing Debian packages: nodejs golang-go frobs" in said.stderr
+    assert "install -y --no-install-recommends nodejs golang-go frobs" in said.stderr
+
+
 def test_a_user_who_may_not_install_is_told_what_to_run(project: Project, machine: Machine):
     machine.apt_get()
     machine.user(1000)

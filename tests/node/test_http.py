@@ -34,6 +34,8 @@ class House:
         self.called.set()
         if self.hold is not None:
             await self.hold.wait()
+        if head.path == b"/bug":
+            raise AssertionError("a bug")
         if head.path == b"/stream":
             return Reply(200, content_type=b"text/plain", stream=_pieces())
         return Reply(200, head.path + b"\n", b"text/plain", b"X-House: yes\r\n")
@@ -177,6 +179,15 @@ def test_client_that_sends_ahead_without_end_is_not_read_from() -> None:
         assert reader is not None
 
     run(play)
+
+
+def test_nobody_waits_for_an_answer_that_cannot_be_made(said: Callable[[], str]) -> None:
+    async def play(house: House) -> None:
+        assert await house.say(b"GET /bug HTTP/1.1\r\nHost: h\r\n\r\n") == b""
+        assert b"/a" in await house.say(b"GET /a HTTP/1.0\r\n\r\n")
+
+    run(play)
+    assert "a bug" in said()
 
 
 def test_closing_waits_for_what_is_being_answered() -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from loomproxy.config.model import AccessLog, Drain, Listener, Node, Static
+from loomproxy.config.model import AccessLog, Admin, Drain, Listener, Node, Static
 from loomproxy.node.reload import static_changes
 
 BEFORE = Static(
@@ -37,3 +37,16 @@ def test_another_number_of_listeners_is_one_problem() -> None:
     (problem,) = static_changes(BEFORE, after)
     assert problem.path == "listeners"
     assert "2 of them" in problem.expected
+
+
+def test_changed_secret_is_named_and_not_shown() -> None:
+    before = msgspec.structs.replace(BEFORE, admin=Admin(token="old-" * 4))
+    for token in ("new-" * 4, None):
+        (problem,) = static_changes(
+            before, msgspec.structs.replace(BEFORE, admin=Admin(token=token))
+        )
+        assert problem.path == "admin.token"
+        assert "not shown" in problem.expected
+        assert "old-" not in str(problem)
+        assert "new-" not in str(problem)
+    assert static_changes(before, before) == []

@@ -191,8 +191,11 @@ class Transport(asyncio.Transport):
 class Call:
     """A connection to an endpoint that is being opened."""
 
-    def __init__(self, make: Callable[[], Any], place: tuple[Any, ...]) -> None:
+    def __init__(
+        self, make: Callable[[], Any], place: tuple[Any, ...], secured: dict[str, Any]
+    ) -> None:
         self._make = make
+        self.secured = secured  # what TLS was asked for with; nothing: without it
         self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.place = place
         self.transport = Transport()
@@ -225,14 +228,16 @@ class Network:
         self.calls: list[Call] = []
         self.call_soon = asyncio.get_running_loop().call_soon
 
-    async def create_connection(self, make: Callable[[], Any], *place: Any) -> Any:
-        return await self._call(make, place)
+    async def create_connection(self, make: Callable[[], Any], *place: Any, **secured: Any) -> Any:
+        return await self._call(make, place, secured)
 
     async def create_unix_connection(self, make: Callable[[], Any], *place: Any) -> Any:
-        return await self._call(make, place)
+        return await self._call(make, place, {})
 
-    async def _call(self, make: Callable[[], Any], place: tuple[Any, ...]) -> Any:
-        call = Call(make, place)
+    async def _call(
+        self, make: Callable[[], Any], place: tuple[Any, ...], secured: dict[str, Any]
+    ) -> Any:
+        call = Call(make, place, secured)
         self.calls.append(call)
         return await call.wait()
 

@@ -227,8 +227,31 @@ def test_new_revision_is_used_and_a_bad_one_is_not() -> None:
             assert refused.revision == 9
             assert "app" in refused.reason
             assert (await caller.asked())[0] == 410
+            it.say(ch.Publish(secured("/none.pem").dynamic, 10))
+            refused = await it.hear(ch.Refused)
+            assert refused.reason.startswith("pools.app.tls.ca_file: /none.pem cannot be read")
+            assert (await caller.asked())[0] == 410
             it.say(ch.StatsPlease(1))
             assert (await it.hear(ch.Stats)).revision == 8
+
+    run(play)
+
+
+def secured(ca_file: str) -> Config:
+    """A pool in TLS, to which nobody here goes."""
+    tls = {"endpoints": ["https://127.0.0.1:9"], "tls": {"ca_file": ca_file}}
+    return configured(1, pools={"app": tls}, routes=[{"pool": "app"}])
+
+
+def test_worker_that_starts_when_a_file_is_gone_serves_the_rest() -> None:
+    async def play() -> None:
+        away = {"name": "away", "match": {"path": "/away"}, "respond": {"status": 410}}
+        tls = {"endpoints": ["https://127.0.0.1:9"], "tls": {"ca_file": "/none.pem"}}
+        more = {"pools": {"app": tls}, "routes": [away, {"pool": "app"}]}
+        async with stage(**more) as it:
+            caller = await it.call()
+            assert (await caller.asked("/away"))[0] == 410
+            assert (await caller.asked("/x"))[0] == 502
 
     run(play)
 

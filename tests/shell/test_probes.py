@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from loomproxy.core.endpoint import Address, Endpoint, EndpointSpec
+from loomproxy.core.endpoint import Address, EjectionPolicy, Endpoint, EndpointSpec
 from loomproxy.core.pool import PoolSpec, ProbeSpec
 from loomproxy.core.world import World
 from loomproxy.worker.probes import Probes, _probe
+from loomproxy.worker.secure import Secure
 from loomproxy.worker.services import Services
 from tests.core.exchange.scenery import house
 from tests.shell.stage import Notes, run
@@ -79,6 +80,11 @@ async def probing(
         probes.stop()
 
 
+async def probe(address: Address, spec: ProbeSpec = SPEC) -> str:
+    """Ask once, and say what is wrong."""
+    return await _probe(Endpoint(EndpointSpec(address), EjectionPolicy()), spec, Secure())
+
+
 def endpoint_of(world: World) -> Endpoint:
     return world.pools["web"].endpoints[0]
 
@@ -108,8 +114,10 @@ def test_one_probe_and_what_it_says(answer: bytes, trouble: str) -> None:
     async def play() -> None:
         async with server() as (it, address):
             it.answer = answer
-            assert await _probe(address, b"a.example", SPEC) == trouble
-            assert it.requests[0].startswith(b"GET /well HTTP/1.1\r\nHost: a.example\r\n")
+            assert await probe(address) == trouble
+            assert it.requests[0].startswith(
+                b"GET /well HTTP/1.1\r\nHost: %s\r\n" % address.authority
+            )
 
     run(play)
 
@@ -118,7 +126,7 @@ def test_answer_that_is_no_http_is_trouble() -> None:
     async def play() -> None:
         async with server() as (it, address):
             it.answer = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
-            assert await _probe(address, b"a", SPEC) != ""
+            assert await probe(address) != ""
 
     run(play)
 
@@ -128,7 +136,7 @@ def test_silence_is_trouble_after_the_timeout() -> None:
         async with server() as (it, address):
             it.answer = b"HTTP/1.1 103 Wait\r\n\r\n"  # and nothing more
             patience = ProbeSpec(timeout_s=0.05)
-            assert await _probe(address, b"a", patience) == "no answer within 0.05 s"
+            assert await probe(address, patience) == "no answer within 0.05 s"
 
     run(play)
 
@@ -136,9 +144,9 @@ def test_silence_is_trouble_after_the_timeout() -> None:
 def test_nobody_there_is_trouble_and_so_is_a_name_that_cannot_be(tmp_path: Path) -> None:
     async def play() -> None:
         address = Address("127.0.0.1", free_port())
-        assert "Errno 111" in await _probe(address, b"a", SPEC)
-        assert await _probe(Address(path=str(tmp_path / "none.sock")), b"a", SPEC) != ""
-        assert await _probe(Address("a" * 70 + ".example", 80), b"a", SPEC) != ""
+        assert "Errno 111" in await probe(address)
+        assert await probe(Address(path=str(tmp_path / "none.sock"))) != ""
+        assert await probe(Address("a" * 70 + ".example", 80)) != ""
 
     run(play)
 
@@ -146,7 +154,7 @@ def test_nobody_there_is_trouble_and_so_is_a_name_that_cannot_be(tmp_path: Path)
 def test_configured_host_is_asked_for_and_unix_sockets_too(tmp_path: Path) -> None:
     async def play() -> None:
         async with server(tmp_path / "it.sock") as (it, address):
-            assert await _probe(address, b"localhost", ProbeSpec(host=b"b.example")) == ""
+            assert await probe(address, ProbeSpec(host=b"b.example")) == ""
             assert b"\r\nHost: b.example\r\n" in it.requests[0]
 
     run(play)
@@ -200,10 +208,10 @@ def test_probes_leave_no_descriptor_open() -> None:
     async def play() -> None:
         async with server() as (it, address):
             it.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
-            await _probe(address, b"a", SPEC)
+            await probe(address)
             before = descriptors()
             for _ in range(20):
-                await _probe(address, b"a", SPEC)
+                await probe(address)
             assert descriptors() <= before + 2  # the last ones close at the next turn
 
     run(play)

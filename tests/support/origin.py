@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterable
@@ -58,7 +59,7 @@ class Line(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._left("closed")
-        return True
+        return not self.origin.tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -123,6 +124,8 @@ class Line(asyncio.Protocol):
         self.transport.write(data)
         self.sent_bytes += len(data)
         await self._writable.wait()
+        if self.origin.tls:  # It takes whatever one writes to nobody, and says so a turn later.
+            await asyncio.sleep(0)
 
     def finish(self) -> None:
         """Say FIN and go on listening."""
@@ -131,6 +134,10 @@ class Line(asyncio.Protocol):
     def close(self) -> None:
         """Close in order: what was sent arrives."""
         self.transport.close()
+
+    def vanish(self) -> None:
+        """Close at once: in TLS, without saying so."""
+        self.transport.abort()
 
     def reset(self) -> None:
         """Close with RST."""
@@ -250,9 +257,19 @@ async def echo(scene: Scene) -> None:
 
 
 class Origin:
-    """The server; a context manager. `at` is an IP address, or a Unix socket's path."""
+    """The server; a context manager. `at` is an IP address, or a Unix socket's path.
 
-    def __init__(self, name: str = "origin", *, at: str = "127.0.0.1") -> None:
+    With `tls` it is secured, and its `url` says so; `named` is the host in it.
+    """
+
+    def __init__(
+        self,
+        name: str = "origin",
+        *,
+        at: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        named: str = "",
+    ) -> None:
         self.name = name
         self.journal = Journal()
         self.acts: dict[str, Act] = {}
@@ -260,7 +277,9 @@ class Origin:
         self.failures: list[BaseException] = []
         self.lines: set[Line] = set()
         self.port = 0
+        self.tls = tls
         self._at = at
+        self._named = named or (f"[{at}]" if ":" in at else at)
         self._lines_ever = 0
         self._cues: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -286,7 +305,7 @@ class Origin:
         """As an endpoint's address is written in a configuration."""
         if self._at.startswith("/"):
             return f"unix:{self._at}"
-        return f"http://{f'[{self._at}]' if ':' in self._at else self._at}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self._named}:{self.port}"
 
     def on(self, path: str, act: Act) -> str:
         """From now on requests for `path` are answered by `act`; returns the path."""
@@ -365,7 +384,12 @@ class Origin:
             self._server = await self._loop.create_unix_server(lambda: Line(self), self._at)
             return
         self._server = await self._loop.create_server(
-            lambda: Line(self), self._at, self.port, backlog=1024, reuse_address=True
+            lambda: Line(self),
+            self._at,
+            self.port,
+            backlog=1024,
+            reuse_address=True,
+            ssl=self.tls,
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -94,7 +94,7 @@ class Catalogue:
                 param="provider_id",
             )
         if not provider.ready:
-            why = provider.reason or "nothing of it is ready"
+            why = provider.reason.rstrip(".") or "nothing of it is ready"
             return complaints.of_fault(
                 faults.POOL_UNAVAILABLE, f"The provider {provider_type} is not available: {why}."
             )

@@ -33,7 +33,7 @@ ACME = Provider(
 )
 OTHER = Provider("other", HERE, models=(Model("shared"), Model("acme/m1")))
 ANY = Provider("any", HERE)
-AWAY = Provider("away", models=(Model("gone"),), reason="it crashed")
+AWAY = Provider("away", models=(Model("gone"),), reason="it crashed.")
 STOPPED = Provider("stopped", (EndpointSpec(Address(path="/run/s"), enabled=False),))
 ALL = Catalogue((ACME, OTHER, ANY, AWAY, STOPPED))
 

@@ -5,6 +5,7 @@ import pytest
 from loomproxy.core import event as events
 from loomproxy.core import fault as faults
 from loomproxy.core.event import (
+    Answered,
     DeadlineExpired,
     DownstreamFull,
     DownstreamGone,
@@ -14,7 +15,7 @@ from loomproxy.core.event import (
     ResponsePart,
     UpstreamGone,
 )
-from loomproxy.core.exchange import IGNORED, TABLE, Phase
+from loomproxy.core.exchange import CHAT_TABLE, IGNORED, TABLE, Phase
 from tests.commands import Fate, PauseDown, PauseUp, Release
 from tests.core.exchange import chats
 from tests.core.exchange.scenery import (
@@ -222,3 +223,10 @@ def test_a_chat_is_refused_in_its_dialect_and_leaves_nothing_behind() -> None:
         << finish(Fate.CLOSE, "lP", chat=None)
     )
     assert world.chat_bytes == 0
+
+
+def test_what_a_chat_hears_is_what_any_exchange_hears() -> None:
+    for phase, steps in CHAT_TABLE.items():
+        unheard = TABLE[phase].keys() ^ steps.keys()
+        assert unheard == ({Answered} if phase is Phase.POLICY else set()), "it asks no house"
+    assert set(TABLE) - set(CHAT_TABLE) == {Phase.REQUEST, Phase.TUNNEL}
