@@ -34,21 +34,25 @@ class Target(msgspec.Struct, frozen=True):
 
     provider: Provider
     model: str  # as the provider calls it
+    listed: bool = True  # by the provider; False: it lists none, and the client chose this name
 
     @property
     def label(self) -> str:
         """What metrics call the model."""
-        known = any(model.id == self.model for model in self.provider.models)
-        return self.model if known else OTHER_MODELS
+        return self.model if self.listed else OTHER_MODELS
 
 
 class Catalogue:
     """The models of all providers of a snapshot."""
 
-    __slots__ = ("_by_model", "_entries", "_providers", "_qualified", "listing")
+    __slots__ = ("_by_model", "_entries", "_own", "_providers", "_qualified", "listing")
 
     def __init__(self, providers: Iterable[Provider] = ()) -> None:
         self._providers = {provider.provider_type: provider for provider in providers}
+        self._own = {
+            name: dict.fromkeys(model.id for model in provider.models)
+            for name, provider in self._providers.items()
+        }
         self._by_model: dict[str, list[str]] = {}
         self._entries: dict[str, bytes] = {}
         for name, provider in self._providers.items():
@@ -94,8 +98,8 @@ class Catalogue:
             return complaints.of_fault(
                 faults.POOL_UNAVAILABLE, f"The provider {provider_type} is not available: {why}."
             )
-        own = [each.id for each in provider.models]
-        model = model or (own[0] if own else "")
+        own = self._own[provider_type]
+        model = model or next(iter(own), "")
         if not model:
             return complaints.of_fault(
                 faults.CHAT_INVALID,
@@ -105,7 +109,7 @@ class Catalogue:
         if own and model not in own:
             prefix = f"{provider_type}/"
             return self._unknown(prefix + model, [prefix + each for each in own])
-        return Target(provider, model)
+        return Target(provider, model, listed=bool(own))
 
     def entry(self, name: str) -> bytes | None:
         """What GET /v1/models/NAME answers, or None."""
