@@ -4,6 +4,7 @@ The structs are read as those of the configuration are: by the same walk, with e
 once, unknown keys refused, and `${…}` resolved. What needs two keys is `_check`'s to say.
 """
 
+import os
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
@@ -183,7 +184,8 @@ def read(path: Path, environ: Mapping[str, str]) -> Found | Problems:
     symbolic link to a file is followed, for Kubernetes mounts all files as such.
     """
     try:
-        directory = path.parent.resolve(strict=True)
+        # Path.resolve meets a link to itself with another exception in each Python.
+        directory = Path(os.path.realpath(path.parent, strict=True))
         text = read_text(str(path), BYTES_MAX)
     except OSError as error:
         seen = f"it cannot be read ({error.strerror})"

@@ -188,6 +188,12 @@ def test_a_directory_that_is_not_there_is_told_and_not_created(tmp_path: Path) -
     assert not gone.exists()
 
 
+def test_a_directory_that_is_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("round")
+    result = discover(tmp_path / "round", {})
+    assert "symbolic links" in refused(result)[str(tmp_path / "round")]
+
+
 def test_a_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
     file = put(tmp_path, ".", "acme")
     assert "Not a directory" in refused(discover(file, {}))[str(file)]

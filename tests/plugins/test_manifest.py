@@ -264,6 +264,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "No such file" in str(read(tmp_path / "gone" / "plugin.json", {}))
     (tmp_path / "plugin.yaml").symlink_to("gone.yaml")
     assert "No such file" in str(read(tmp_path / "plugin.yaml", {}))
+    (tmp_path / "round").symlink_to("round")
+    assert "symbolic links" in str(read(tmp_path / "round" / "plugin.yaml", {}))
+    assert "symbolic links" in str(read(tmp_path / "round", {}))
 
 
 # ---- Whose it is, when it is wrong. ------------------------------------------------------------

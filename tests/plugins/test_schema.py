@@ -204,7 +204,9 @@ def test_what_is_required_has_to_be_there(given: dict[str, object]) -> None:
 
 
 def test_a_default_does_not_stand_in_for_what_is_required() -> None:
-    assert isinstance(configure((field(required=True, default="x"),), {}, "p"), Problems)
+    problems = configure((field("int", required=True, default="x"),), {}, "p")
+    assert isinstance(problems, Problems)
+    assert [problem.seen for problem in problems.items] == ["it is missing"]
 
 
 def test_empty_text_is_a_value() -> None:
@@ -363,6 +365,14 @@ def test_a_schema_that_contradicts_itself_is_refused(
     (problem,) = check(fields, "s")
     assert problem.path == path
     assert claim in problem.seen
+
+
+def test_as_much_as_is_allowed_is_good() -> None:
+    fields = tuple(ConfigField(f"f{number}", "int") for number in range(FIELDS_MAX))
+    assert check(fields, "s") == []
+    assert check((field(rules={"enum": ("a",) * ENUM_MAX}),), "s") == []
+    longest = "x" * PATTERN_TEXT_CHARS_MAX
+    assert told(longest, rules={"pattern": "x*"}) == longest
 
 
 def test_a_schema_with_every_rule_is_good() -> None:
