@@ -44,6 +44,7 @@ are well, and two hundred of 4 KiB are still less than a megabyte for whoever ke
 
 _SECOND_S: Final = 1.0
 _READ_BYTES: Final = 65536
+_LAST_READS: Final = 16  # of a megabyte, the most that a child can have its pipe hold (pipe(7))
 _KEPT_NAMES: Final = frozenset(
     ("HOME", "LANG", "LANGUAGE", "LOGNAME", "MALLOC_ARENA_MAX", "PATH", "TMPDIR", "TZ", "USER")
 )
@@ -94,9 +95,10 @@ class _Stream:
 
     def end(self) -> None:
         """Take what is left in the pipe, and close it: the child has ended."""
-        if not self._pipe.closed:
-            self._read()
-            self._close()
+        for _time in range(_LAST_READS):
+            if self._pipe.closed or not self._read():
+                break
+        self._close()
         if self._rest:
             self._take(b"\n")
         self._next_second()
@@ -108,16 +110,20 @@ class _Stream:
             self._loop.remove_reader(self._pipe.fileno())
             self._pipe.close()
 
-    def _read(self) -> None:
-        """Take what it said; once per wake-up, so that a talkative child does not hold the loop."""
+    def _read(self) -> bool:
+        """Take what it said, and tell whether there was something.
+
+        Once per wake-up, so that a talkative child does not hold the loop.
+        """
         try:
             data = os.read(self._pipe.fileno(), _READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if data:
             self._take(data)
         else:
             self._close()
+        return bool(data)
 
     def _take(self, data: bytes) -> None:
         """Tell the lines that may be told; of the others look at the last ones only."""

@@ -207,6 +207,11 @@ def test_both_streams_of_a_guest_are_heard_in_its_own_directory(
     run(play())
 
 
+def await_exit(pid: int) -> None:
+    """Wait for the end of a child, and leave its status to others."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
 @each_loop
 def test_lines_that_are_not_told_are_counted_when_their_second_is_over_and_the_next_are_told_again(
     run: Callable[[Coroutine[Any, Any, None]], None],
@@ -234,6 +239,26 @@ def test_lines_that_are_not_told_are_counted_when_their_second_is_over_and_the_n
         assert [line for line in end.lines if line != "up"][-3:] == ["x", "last", "again"]
 
     run(play())
+
+
+def test_last_words_are_read_from_a_pipe_that_was_made_larger(tmp_path: Path) -> None:
+    code = (
+        "import fcntl, os, signal; fcntl.fcntl(1, 1031, 1 << 20)\n"  # F_SETPIPE_SZ
+        "os.write(2, b'up\\n'); signal.sigwait({signal.SIGTERM})\n"
+        "os.write(1, b'x' * 4095 + b'\\n' + b'word ' * 40_000 + b'\\nlast\\n')"
+    )
+
+    async def play() -> None:
+        guest = Heard(f"import signal; signal.pthread_sigmask(0, {{15}}); {code}", tmp_path)
+        await guest.says(lambda line: line == "up")
+        guest.process.terminate()
+        await_exit(guest.process.pid)  # the loop stands still, so all of it is heard at once
+        async with asyncio.timeout(DEADLINE_S):
+            end = await guest.exit
+        assert end.lines[-1] == "last"
+        assert end.code == 0
+
+    asyncio.run(play())
 
 
 def test_guest_that_cannot_be_watched_is_not_left_running(

@@ -202,6 +202,25 @@ class TestLife:
 
         asyncio.run(play())
 
+    def test_what_the_guest_started_is_asked_to_leave_with_it(self, folder: Path) -> None:
+        code = (
+            "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "if os.fork() == 0:\n"
+            " signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b'asked\\n'), os._exit(0)))\n"
+            " os.write(1, b'up\\n'); signal.pause()\n"
+            "os.wait()"
+        )
+
+        async def play() -> None:
+            acme = Stay(python(code), folder)
+            acme.guest.start()
+            await acme.has_said(1)
+            acme.guest.terminate()
+            assert (await acme.left()).code == 0
+            assert acme.texts() == ["up", "asked"]
+
+        asyncio.run(play())
+
     def test_usage_is_that_of_the_whole_group(self, folder: Path) -> None:
         code = (
             "import os, signal; os.fork(); b = bytearray(b'x') * (40 << 20)\n"
