@@ -1,5 +1,6 @@
 """The examples as they are shipped: their manifests agree with their programs, and they run."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,9 +13,12 @@ import yaml
 
 from loomproxy.plugins import contract
 from loomproxy.plugins.manifest import Manifest
+from tests.plugins.sdk import providers, shipped
 from tests.plugins.sdk.shipped import FOLDER
-from tests.plugins.sdk.speak import TOKEN
+from tests.plugins.sdk.speak import TOKEN, Link, asking, served
 from tests.plugins.sdk.test_run import ROOT, ask, connected
+from tests.plugins.sdk.upstream import Speak, provider
+from tests.support import pythons
 from tests.support.waiting import eventually
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -117,3 +121,60 @@ def test_the_teaching_example_answers_streams_and_refuses(tmp_path: Path) -> Non
     finally:
         process.terminate()
         assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "speak", "config", "model"),
+    [
+        ("anthropic-python", providers.anthropic, {"api_key": "k"}, "claude-sonnet-4-5"),
+        ("ollama", providers.ollama, {}, "llama3.2:latest"),
+    ],
+)
+async def test_a_translating_example_finds_its_providers_models_and_misses_others(
+    name: str, speak: Speak, config: dict[str, Any], model: str
+) -> None:
+    made = shipped.module(name).plugin
+    async with (
+        provider(speak) as upstream,
+        served(made, {"endpoint": upstream.url, **config}) as link,
+    ):
+        listed = (await link.ask("GET", "/models")).json
+        body = {**asking(stream=True), "model": model}
+        first = await link.ask("POST", "/chat/completions", body)
+        missed = await link.ask("POST", "/chat/completions", {**body, "model": "none"})
+        health = (await link.ask("GET", "/health")).json
+    assert [entry["id"] for entry in listed] == [model]
+    assert first.events[-1] == "[DONE]"
+    assert (missed.status, missed.json["code"]) == (404, "model_not_found")
+    assert health["healthy"]
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+async def test_an_older_or_newer_python_of_the_system_will_do(version: str, tmp_path: Path) -> None:
+    python = pythons.find(version)
+    if python is None:
+        pytest.skip(f"this machine has no Python {version}")
+    path = str(tmp_path / "p.sock")
+    process = await asyncio.create_subprocess_exec(
+        python,
+        "plugin.py",
+        cwd=FOLDER / "ollama",
+        env={"PYTHONPATH": str(ROOT), "LOOM_PLUGIN_SOCKET": path, "LOOM_PLUGIN_TOKEN": TOKEN},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        eventually(lambda: connected(path), "the plugin listens").close()
+        async with provider(providers.ollama) as upstream:
+            link = Link(*await asyncio.open_unix_connection(path))
+            await link.ask("POST", "/initialize", {"endpoint": upstream.url})
+            assert (await link.ask("GET", "/health")).json["healthy"]
+            body = {**asking(stream=True), "model": "llama3.2:latest"}
+            assert (await link.ask("POST", "/chat/completions", body)).events[-1] == "[DONE]"
+            process.terminate()
+            _, said = await process.communicate()
+            link.leave()
+        assert (process.returncode, said) == (0, b"")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
