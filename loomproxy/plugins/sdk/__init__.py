@@ -17,6 +17,9 @@ The handler yields or returns, as it likes; whether the proxy asked for a stream
 is not its concern. `sdk.PluginError` says what went wrong, `sdk.Usage` what it cost, a dataclass
 with `sdk.option` and `sdk.secret` what can be configured; `sdk.Client` asks the provider.
 
+`loomproxy plugins test DIR` holds a plugin to the contract. Its own tests serve it with
+`async with plugin.serving("127.0.0.1:0", "token") as running`, at `running.address`.
+
 What a plugin says with `print` or on stderr is in the proxy's log, tagged with its name.
 """
 

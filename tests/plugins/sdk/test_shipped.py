@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,40 +89,51 @@ def test_the_builtin_example_is_a_manifest_and_nothing_else() -> None:
     ]
 
 
-def test_the_teaching_example_answers_streams_and_refuses(tmp_path: Path) -> None:
-    path = str(tmp_path / "p.sock")
+@pytest.fixture(scope="module")
+def teaching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket of the example without an SDK."""
+    path = str(tmp_path_factory.mktemp("teaching") / "p.sock")
     process = subprocess.Popen(
         ["python3", "plugin.py"],
         cwd=FOLDER / "example-python",
         env={"PATH": os.environ["PATH"], "LOOM_PLUGIN_SOCKET": path, "LOOM_PLUGIN_TOKEN": TOKEN},
+        stderr=subprocess.PIPE,
     )
-    try:
-        connection = eventually(lambda: connected(path), "the plugin listens")
-        asked = {"model": "example-1", "messages": [{"role": "user", "content": "a b"}]}
-        assert ask(connection, "POST", "/chat/completions", asked)[0] == 503
-        ask(connection, "POST", "/initialize", {"prefix": "Echo:"})
-        status, answer = ask(connection, "POST", "/chat/completions", asked)
-        msgspec.convert(answer, contract.ChatResponse)
-        assert answer["choices"][0]["message"]["content"] == "Echo: a b"
-        for wrong, status in (
-            ({**asked, "model": "x"}, 404),
-            ([], 400),
-            ({**asked, "messages": 3}, 400),
-        ):
-            got, error = ask(connection, "POST", "/chat/completions", wrong)
-            assert got == status
-            msgspec.convert(error, contract.PluginError)
-        body = json.dumps({**asked, "stream": True})
-        connection.request("POST", "/chat/completions", body, {"Authorization": f"Bearer {TOKEN}"})
-        events = connection.getresponse().read().decode().split("\n\n")
-        assert events[-2:] == ["data: [DONE]", ""]
-        for event in events[:-2]:
-            chunk = msgspec.json.decode(event.removeprefix("data: "), type=contract.StreamChunk)
-        assert chunk.usage == contract.Usage(2, 3, 5)
-        connection.close()
-    finally:
-        process.terminate()
-        assert process.wait(timeout=10) == 0
+    yield path
+    process.terminate()
+    _, said = process.communicate(timeout=10)
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_the_teaching_example_answers_streams_and_refuses(teaching: str) -> None:
+    connection = eventually(lambda: connected(teaching), "the plugin listens")
+    asked = {"model": "example-1", "messages": [{"role": "user", "content": "a b"}]}
+    assert ask(connection, "POST", "/chat/completions", asked)[0] == 503
+    ask(connection, "POST", "/initialize", {"prefix": "Echo:"})
+    status, answer = ask(connection, "POST", "/chat/completions", asked)
+    assert status == 200
+    whole = msgspec.convert(answer, contract.ChatResponse)
+    assert whole.choices[0].message.content == "Echo: a b"
+    for wrong, status in (
+        ({**asked, "model": "x"}, 404),
+        ([], 400),
+        ({**asked, "messages": 3}, 400),
+    ):
+        got, error = ask(connection, "POST", "/chat/completions", wrong)
+        assert got == status
+        msgspec.convert(error, contract.PluginError)
+    body = json.dumps({**asked, "stream": True})
+    connection.request("POST", "/chat/completions", body, {"Authorization": f"Bearer {TOKEN}"})
+    *events, done, end = connection.getresponse().read().decode().split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    chunks = [
+        msgspec.json.decode(event.removeprefix("data: "), type=contract.StreamChunk)
+        for event in events
+    ]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Echo: a b"
+    assert chunks[-1].usage == contract.Usage(2, 3, 5)
+    assert ask(connection, "POST", "/cleanup") == (200, {})
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -178,3 +191,25 @@ async def test_an_older_or_newer_python_of_the_system_will_do(version: str, tmp_
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("GARBAGE\r\n\r\n", 400),
+        ("PATCH /health HTTP/1.1\r\n\r\n", 501),
+        ("POST /cleanup HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n", 400),
+        ("POST /cleanup HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        ("GET /metadata HTTP/1.1\r\n\r\n", 401),
+    ],
+)
+def test_the_teaching_example_refuses_in_the_contracts_words(
+    teaching: str, text: str, status: int
+) -> None:
+    connection = eventually(lambda: connected(teaching), "the plugin listens")
+    connection.sock.sendall(text.encode())
+    connection.sock.shutdown(socket.SHUT_WR)
+    head, _, body = connection.sock.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.split()[1] == str(status).encode()
+    msgspec.json.decode(body, type=contract.PluginError)
+    connection.close()
