@@ -348,7 +348,8 @@ class Plugin:
         if self.state is State.READY:
             return ""
         crashed = self.serving is not None and self.serving.crashes > 0
-        return reason(self.provider_type, self.state, crashed=crashed)
+        remote = not self.goal.wish.manifest.command
+        return reason(self.provider_type, self.state, crashed=crashed, remote=remote)
 
     def _changed(self) -> None:
         """One of its processes is in another state."""
