@@ -119,10 +119,18 @@ class Log:
         self._lost = 0  # lines, since it was last told
         self._thread: threading.Thread | None = None
 
-    def tell(self, event: str, level: str, facts: dict[str, object], *, burst: int = BURST) -> None:
-        """Queue a line, if the event's rate allows it."""
+    def tell(
+        self,
+        event: str,
+        level: str,
+        facts: dict[str, object],
+        *,
+        burst: int = BURST,
+        whose: str = "",
+    ) -> None:
+        """Queue a line, if the rate allows it: of the event, or of whom it comes from."""
         with self._changed:
-            suppressed = self.rates.admit(event, time.monotonic(), burst)
+            suppressed = self.rates.admit(f"{event}{whose}", time.monotonic(), burst)
             if suppressed is None:
                 return
             if suppressed:
@@ -239,6 +247,14 @@ def relay(line: str, event: str, /, **who: object) -> None:
         _LOG.pass_on(line)
     else:
         _LOG.tell(event, "warning", {**who, "line": line}, burst=BURST_OF_A_CHILD)
+
+
+def quote(line: str, event: str, /, *, of: str, **who: object) -> None:
+    """Tell what a program said that is not ours, as a fact of `event`, whatever it looks like.
+
+    `of` has a rate of its own, so that one that talks all the time silences no other.
+    """
+    _LOG.tell(event, "info", {**who, "line": line}, burst=BURST_OF_A_CHILD, whose=f" {of}")
 
 
 def is_line(text: str) -> bool:

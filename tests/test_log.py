@@ -215,6 +215,20 @@ def test_traceback_of_a_child_is_told_whole(said: Said) -> None:
     assert said().count("\n") == BURST_OF_A_CHILD
 
 
+def test_what_a_guest_says_is_quoted_and_one_that_talks_silences_no_other(said: Said) -> None:
+    forged = "at=2026-01-01T00:00:00.000Z level=error event=forged plugin=acme"
+    module.quote(forged, "plugin said", of="acme", plugin="acme")
+    (line,) = said().splitlines()
+    assert "level=info" in line
+    assert 'event="plugin said" plugin=acme line="at=2026' in line
+    for _ in range(module.BURST_OF_A_CHILD + 50):
+        module.quote("blah", "plugin said", of="acme", plugin="acme")
+    module.quote("help", "plugin said", of="beta", plugin="beta")
+    lines = said().splitlines()
+    assert len(lines) < module.BURST_OF_A_CHILD + 25
+    assert "plugin=beta line=help" in lines[-1]
+
+
 def test_text_for_a_person_is_written_as_it_is(said: Said) -> None:
     show("\nready\n")
     assert said() == "\nready\n\n"

@@ -43,14 +43,19 @@ class UntrustworthyError(ValueError):
         super().__init__(str(problem))
         self.problem = problem
 
+    def of_pool(self, name: str) -> "UntrustworthyError":
+        """The same, with the whole path of the key."""
+        path = f"{joined('pools', name)}.tls.{self.problem.path}"
+        return UntrustworthyError(msgspec.structs.replace(self.problem, path=path))
+
 
 def check_files(config: Config) -> list[Problem]:
     """What is wrong with the files that pools name for TLS."""
     pools = config.dynamic.pools.items()
-    return [problem for name, pool in pools for problem in _pool(pool, joined("pools", name))]
+    return [problem for name, pool in pools for problem in _pool(name, pool)]
 
 
-def _pool(pool: Pool, path: str) -> Iterator[Problem]:
+def _pool(name: str, pool: Pool) -> Iterator[Problem]:
     spec = tls_spec(pool.tls)
     secured = any(endpoint_address(each.address).tls for each in pool.endpoints)
     if not secured and spec == TLS_OF_SYSTEM:
@@ -58,8 +63,7 @@ def _pool(pool: Pool, path: str) -> Iterator[Problem]:
     try:
         client_context(spec)
     except UntrustworthyError as error:
-        problem = error.problem
-        yield msgspec.structs.replace(problem, path=f"{path}.tls.{problem.path}")
+        yield error.of_pool(name).problem
 
 
 def client_context(spec: TlsSpec) -> ssl.SSLContext:
@@ -157,9 +161,11 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 def reason_of(error: Exception) -> str:
     """Why TLS, or what it stands on, failed: in words, without lines of OpenSSL's source."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    named = getattr(error, "reason", None)  # Only what OpenSSL raised has one.
+    # Only what OpenSSL raised has these.
+    verdict: str = getattr(error, "verify_message", "")
+    named: str = getattr(error, "reason", "") or ""
+    if verdict:
+        return verdict
     if isinstance(error, ssl.SSLError) and named:
         reason = named.replace("_", " ").lower()
         return f"{reason}: it does not speak TLS" if reason in _OTHER_TONGUE else reason

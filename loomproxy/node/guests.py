@@ -171,7 +171,10 @@ class Guests:
         ground = self._ground
         rooms = self._rooms = Rooms(ground)
         reaper = self._reaper = Reaper()
-        reaper.start()
+        try:
+            reaper.start()
+        except OSError as error:
+            log("no reaper: what guests start may outlive this node", level="error", reason=error)
         return Manager(
             Setting(
                 environment=ground.environment,

@@ -71,7 +71,31 @@ class Auth(Base, frozen=True):
     header: Annotated[
         str, text("The field.", "header_change", advice="Take a field that is the provider's own.")
     ] = "Authorization"
-    value: Annotated[str, text("What it holds: `Bearer ${OPENAI_API_KEY}`.", "header_value")] = ""
+    scheme: Annotated[
+        str | None,
+        text(
+            "The word before the secret. Absent: `Bearer` in Authorization, none in other fields.",
+            "optional_token",
+        ),
+    ] = None
+    secret: Annotated[
+        str,
+        text(
+            "The secret: `${OPENAI_API_KEY}`. Empty, as `${OPENAI_API_KEY:-}` may be: nothing is "
+            "shown.",
+            "header_value",
+        ),
+    ] = ""
+
+    @property
+    def field(self) -> tuple[bytes, bytes] | None:
+        """The field that is shown; None: there is no secret."""
+        if not self.secret:
+            return None
+        scheme = self.scheme
+        if scheme is None:
+            scheme = "Bearer" if self.header.lower() == "authorization" else ""
+        return self.header.encode(), f"{scheme} {self.secret}".lstrip().encode()
 
 
 class PathMap(Base, frozen=True):
@@ -248,9 +272,6 @@ def _check(manifest: Manifest, tree: Tree, told: list[Problem]) -> list[Problem]
         problems += _check_meaning(manifest, tree)
     problems += _check_command(manifest)
     problems += _check_models(manifest)
-    if manifest.auth is not None and not manifest.auth.value:
-        do = "Write what the provider asks for, or take `auth` out."
-        problems.append(Problem("auth.value", "it is empty", "a field value", do))
     return [problem for problem in problems if not _told(problem, told)]
 
 

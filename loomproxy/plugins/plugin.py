@@ -16,6 +16,7 @@ may already do something else.
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -23,7 +24,7 @@ from msgspec import structs
 
 from loomproxy.core.chat.provider import Provider
 from loomproxy.core.endpoint import EndpointSpec
-from loomproxy.log import log
+from loomproxy.log import log, quote
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.generation import Generation
 from loomproxy.plugins.lines import Lines
@@ -38,6 +39,12 @@ DRAINING_MAX: Final = 8
 
 Each is a whole set of processes; this bounds what reloads during long streams may cost.
 """
+
+RELOADS_OFTEN: Final = 20
+"""So many reloads within a minute are told: a plugin that writes beside its own files is changed by
+that, and reloaded again, for ever. It should write elsewhere, or to names that `digest` ignores."""
+
+MINUTE_S: Final = 60.0
 
 DRAIN_POLL_S: Final = 0.05
 """How often workers are asked whether an old generation has anything left in flight."""
@@ -76,6 +83,7 @@ class Plugin:
         self._busy = False
         self._stirred = asyncio.Event()
         self._publishing = False
+        self._switched_at: deque[float] = deque(maxlen=RELOADS_OFTEN)
 
     # What is wanted.
 
@@ -232,8 +240,17 @@ class Plugin:
         self.reloads += 1
         self.refusal = ""
         log("plugin reloaded", plugin=self.provider_type, generation=candidate.number)
+        self._note_switch()
         self._setting.background(self._drain(old), "drain of a plugin")
         return ()
+
+    def _note_switch(self) -> None:
+        """Say so when it is reloaded all the time."""
+        now = asyncio.get_running_loop().time()
+        self._switched_at.append(now)
+        if len(self._switched_at) == RELOADS_OFTEN and now - self._switched_at[0] < MINUTE_S:
+            self._switched_at.clear()
+            log("plugin reloads often", level="warning", plugin=self.provider_type)
 
     async def _retire(self) -> None:
         """Nothing new goes to what serves; it finishes, and ends."""
@@ -367,12 +384,13 @@ class Plugin:
 
     def _said(self, generation: int, replica: int, stream: str, line: str) -> None:
         self.lines.add(generation, replica, stream, line)
-        log(
+        quote(
+            line,
             "plugin said",
+            of=self.provider_type,
             plugin=self.provider_type,
             generation=generation,
             stream=stream,
-            line=line,
         )
 
     def _publish_soon(self) -> None:

@@ -45,9 +45,8 @@ def provider(
 def remote_endpoint(manifest: Manifest) -> EndpointSpec:
     """Where a plugin is that somebody else runs, and what it is shown; it has an `endpoint`."""
     address, _ = base_url(manifest.endpoint)
-    auth = manifest.auth
-    secrets = () if auth is None else ((auth.header.encode(), auth.value.encode()),)
-    return EndpointSpec(address, secrets=secrets)
+    shown = None if manifest.auth is None else manifest.auth.field
+    return EndpointSpec(address, secrets=() if shown is None else (shown,))
 
 
 def builtin_endpoint(manifest: Manifest) -> EndpointSpec:

@@ -55,7 +55,7 @@ class Watch:
             absent = False
             try:
                 await self._watch()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # The latter is what its Rust side raises.
                 if _inode(self._directory) is None:
                     continue
                 log(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from loomproxy.config.trust import Stamp, UntrustworthyError, client_context, stamp
-from loomproxy.core.endpoint import Endpoint, TlsSpec
+from loomproxy.core.endpoint import TLS_OF_SYSTEM, Endpoint, TlsSpec
 from loomproxy.core.pool import PoolSpec
 
 HANDSHAKE_S: Final = 3600.0
@@ -29,11 +29,19 @@ class Secure:
         self._failed: dict[TlsSpec, str] = {}
 
     def prepare(self, pools: Iterable[PoolSpec]) -> None:
-        """Have what `pools` need, and nothing else; or raise UntrustworthyError."""
+        """Have what `pools` need, and nothing else; or raise UntrustworthyError.
+
+        That the system trusts nobody is no reason to: the node has looked at what it was configured
+        to, and a plugin that cannot be believed is to fail alone.
+        """
         made: dict[TlsSpec, tuple[Stamp, ssl.SSLContext]] = {}
         for pool in pools:
             if pool.tls not in made and any(each.address.tls for each in pool.endpoints):
-                made[pool.tls] = self._fresh(pool.tls)
+                try:
+                    made[pool.tls] = self._fresh(pool.tls)
+                except UntrustworthyError as error:
+                    if pool.tls != TLS_OF_SYSTEM:
+                        raise error.of_pool(pool.name) from None
         self._made = made
         self._failed.clear()
 

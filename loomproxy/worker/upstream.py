@@ -190,16 +190,20 @@ class Upstream(asyncio.Protocol):
     def expire(self) -> None:
         """It has been idle for too long."""
         if self.driver is None:
-            self._useless()
+            self._keepalive.remove(self)
+            self.close()
 
     def close(self) -> None:
         """End it; what the kernel has is still sent."""
-        self.driver = None
-        self.transport.abort()
+        idle, self.driver = self.driver is None, None
+        if self._tls and idle and not self.transport.is_closing():
+            self.transport.close()  # RFC 9112 §9.8: "Clients MUST send a closure alert" first.
+        else:
+            self.transport.abort()
 
     def _useless(self) -> None:
         self._keepalive.remove(self)
-        self.close()
+        self.transport.abort()
 
 
 class _NoTransport(asyncio.Transport):

@@ -1,8 +1,11 @@
 """Plugins as people see them who edit their files, and as those who kill things: a whole proxy."""
 
+import json
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from tests.plugins.garden import Garden
 from tests.support import processes
+from tests.support.caller import Response
 from tests.support.loom import Loom, Looms, looms, pool, settings, to
 from tests.support.waiting import eventually
 
@@ -27,6 +31,7 @@ class Place:
                 plugins={"directory": str(self.garden.directory)},
                 pools={"app": pool("http://127.0.0.1:9")},
                 routes=[to("app")],
+                listeners=[{"name": "http", "chat": True}],
             )
         )
 
@@ -34,6 +39,13 @@ class Place:
         """What /health says of each plugin."""
         told = self.loom.ask_admin("/health").json()["dependencies"]
         return {name[7:]: one for name, one in told.items() if name.startswith("plugin:")}
+
+    def chat(self, provider: str) -> Response:
+        """One chat completion."""
+        asked = {"model": f"{provider}/one", "messages": [{"role": "user", "content": "hello"}]}
+        fields = {"Content-Type": "application/json"}.items()
+        body = json.dumps(asked).encode()
+        return self.loom.ask("/v1/chat/completions", "POST", fields=fields, body=body)
 
     def until(self, name: str, status: str) -> None:
         eventually(
@@ -78,11 +90,40 @@ def test_saved_file_is_followed_and_a_broken_one_is_not(place: Place) -> None:
     place.garden.code("acme", {"version": "2.0.0", "model": "two"})
 
 
+def test_no_request_fails_while_generations_change(place: Place) -> None:
+    place.garden.plant("busy")
+    place.until("busy", "healthy")
+    answers: list[Response] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            answers.append(place.chat("busy"))
+
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        for number in range(2, 6):
+            place.garden.code("busy", {"version": f"{number}.0.0", "model": "one"})
+            place.loom.wait_said(f'event="plugin reloaded" plugin=busy generation={number}')
+        over.set()
+        for each in asking:
+            each.result()
+    assert {answer.status for answer in answers} == {200}
+    said = {answer.json()["choices"][0]["message"]["content"] for answer in answers}
+    assert said >= {"1.0.0", "2.0.0", "3.0.0", "4.0.0"}
+    assert place.chat("busy").json()["choices"][0]["message"]["content"] == "5.0.0"
+
+
 def test_killed_process_is_started_again_and_readiness_tells(place: Place) -> None:
     place.until("acme", "healthy")
     (pid,) = place.pids("acme")
     processes.kill(pid)
     eventually(lambda: not place.is_ready(), "not ready without a required plugin")
+    answer = place.chat("acme")
+    assert (answer.status, b"is restarting after a crash." in answer.body) in [
+        (503, True),
+        (200, False),
+    ]
     eventually(place.is_ready, "ready again")
     assert place.pids("acme") != [pid]
 

@@ -19,7 +19,7 @@ from tests.support.origin import Scene, chunk, head
 from tests.support.places import free_port
 from tests.support.secured import POURED_BYTES, Scenery
 from tests.support.secured import scenery as made_up
-from tests.support.waiting import WITHIN_S, steady
+from tests.support.waiting import WITHIN_S, eventually, steady
 
 MIB = 1 << 20
 PIECE = b"b" * (256 << 10)
@@ -80,10 +80,16 @@ def test_one_that_asks_for_a_certificate_gets_none_that_was_not_configured(scene
 
 
 def test_a_handshake_counts_as_connecting(scenery: Scenery):
-    began_at = time.monotonic()
+    (worker,) = scenery.loom.workers()
+    before, began_at = descriptors(worker), time.monotonic()
     assert scenery.ask("silent").status == 504
     assert time.monotonic() - began_at < WITHIN_S / 2
     assert scenery.loom.line("/silent/x")["fault"] == "connect_timeout"
+    eventually(lambda: descriptors(worker) <= before, "the connections closed")
+
+
+def descriptors(worker: int) -> int:
+    return len(list(Path(f"/proc/{worker}/fd").iterdir()))
 
 
 def test_endpoints_are_probed_in_tls(scenery: Scenery):
@@ -119,6 +125,13 @@ def test_an_idle_connection_that_ended_is_not_missed(scenery: Scenery):
     first = scenery.ask("good", "/again").json()["line"]
     scenery.origins["good"].drop_idle()
     assert scenery.ask("good", "/again").json()["line"] != first
+
+
+def test_one_that_is_closed_as_it_is_used_again_is_a_race_lost(scenery: Scenery):
+    with scenery.loom.caller() as caller:
+        assert [caller.get("/once/again").status for _ in range(3)] == [200] * 3
+    lines = [scenery.loom.line("/once/again", count=count) for count in (1, 2, 3)]
+    assert [line["attempts"] for line in lines] == [1, 2, 2]
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])

@@ -115,7 +115,7 @@ def test_reload_switches_when_the_new_generation_is_ready_and_drains_the_old_one
 def test_reload_to_something_broken_keeps_the_old_generation_and_says_why() -> None:
     async def play() -> None:
         async with estate() as it:
-            it.plant("acme", startup_timeout=1.0)
+            it.plant("acme", startup_timeout=15.0)
             await it.begin()
             await it.until(lambda: it.is_ready("acme"))
             pid = it.pid("acme")
@@ -131,7 +131,7 @@ def test_reload_to_something_broken_keeps_the_old_generation_and_says_why() -> N
             await it.manager.look()
             await it.until(lambda: it.status("acme").reloads_failed == 3)
             assert "plugin.json" in it.status("acme").last_error
-            it.plant("acme", {"version": "2.0.0", "model": "two"}, startup_timeout=1.0)
+            it.plant("acme", {"version": "2.0.0", "model": "two"}, startup_timeout=15.0)
             it.refuses = lambda all_: "not two" if len(all_[0].endpoints) == 2 else ""
             report = await it.manager.reload("acme")
             assert report.problems == ("not two",)

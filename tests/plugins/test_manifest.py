@@ -160,13 +160,13 @@ def test_every_key_of_a_builtin_provider(tmp_path: Path) -> None:
         tmp_path,
         {
             **BUILTIN,
-            "auth": {"header": "X-Api-Key", "value": "${KEY}"},
+            "auth": {"header": "X-Api-Key", "secret": "${KEY}"},
             "path_map": {"chat_completions": "/v1/chat", "models": "/v1/all"},
         },
         {"KEY": "geheim"},
     )
     assert manifest.endpoint == "http://127.0.0.1:9/base"
-    assert manifest.auth == Auth("X-Api-Key", "geheim")
+    assert manifest.auth == Auth("X-Api-Key", secret="geheim")
     assert manifest.path_map == PathMap("/v1/chat", "/v1/all")
 
 

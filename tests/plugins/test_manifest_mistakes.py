@@ -50,7 +50,7 @@ from tests.plugins.manifests import (
         ({**REMOTE, "args": ["x"]}, "args", "says nothing"),
         ({**REMOTE, "path_map": {"models": "/m"}}, "path_map", "says nothing"),
         ({**PROCESS, "path_map": {"models": "/m"}}, "path_map", "says nothing"),
-        ({**PROCESS, "auth": {"value": "x"}}, "auth", "a plugin with a `command`"),
+        ({**PROCESS, "auth": {"secret": "x"}}, "auth", "a plugin with a `command`"),
         # The program.
         ({**PROCESS, "command": "../x"}, "command", "leads out of the plugin's folder"),
         ({**PROCESS, "command": "a/../../x"}, "command", "leads out"),
@@ -65,12 +65,12 @@ from tests.plugins.manifests import (
         ({**PROCESS, "replicas": 65}, "replicas", "above 64"),
         ({**PROCESS, "limits": {"memory": 1}}, "limits.memory", "below 8MiB"),
         # The endpoint.
-        ({**REMOTE, "endpoint": "https://a"}, "endpoint", "TLS"),
+        ({**REMOTE, "endpoint": "ftp://a"}, "endpoint", "unknown scheme"),
         ({**REMOTE, "endpoint": "a:1"}, "endpoint", "no scheme"),
-        ({**REMOTE, "auth": {"header": "Host", "value": "x"}}, "auth.header", "not changed here"),
-        ({**REMOTE, "auth": {"header": "TE", "value": "x"}}, "auth.header", "frames the message"),
-        ({**REMOTE, "auth": {"value": "a\nb"}}, "auth.value", "line break"),
-        ({**REMOTE, "auth": {}}, "auth.value", "empty"),
+        ({**REMOTE, "auth": {"header": "Host", "secret": "x"}}, "auth.header", "not changed here"),
+        ({**REMOTE, "auth": {"header": "TE", "secret": "x"}}, "auth.header", "frames the message"),
+        ({**REMOTE, "auth": {"secret": "a\nb"}}, "auth.secret", "line break"),
+        ({**REMOTE, "auth": {"scheme": "a b"}}, "auth.scheme", "not a token"),
         ({**BUILTIN, "path_map": {"models": "m"}}, "path_map.models", "does not begin with /"),
         # What it says of itself.
         ({"command": "x"}, "metadata", "missing"),
@@ -177,11 +177,11 @@ def test_a_value_from_the_environment_is_never_repeated(tmp_path: Path) -> None:
     tree = {
         **REMOTE,
         "endpoint": "${S}",
-        "auth": {"value": "${S}", "header": "${S}"},
+        "auth": {"secret": "${S}", "header": "${S}"},
         "replicas": "${S}",
     }
     problems = bad(tmp_path, tree, {"S": "geheim geheim\n"})
-    assert set(problems) == {"endpoint", "auth.value", "auth.header", "replicas"}
+    assert set(problems) == {"endpoint", "auth.secret", "auth.header", "replicas"}
     assert "geheim" not in "".join(map(str, problems.values()))
 
 

@@ -155,8 +155,15 @@ def test_a_custom_capability_never_overrides_one_of_the_contract() -> None:
 @pytest.mark.parametrize("endpoint", [builtin_endpoint, remote_endpoint])
 def test_an_endpoint_is_shown_what_auth_says(endpoint: Any) -> None:
     assert endpoint(BUILTIN) == EndpointSpec(Address("host", 9))
-    with_auth = msgspec.structs.replace(BUILTIN, auth=Auth(value="Bearer k"))
-    assert endpoint(with_auth).secrets == ((b"Authorization", b"Bearer k"),)
+    for auth, shown in (
+        (Auth(secret="k"), ((b"Authorization", b"Bearer k"),)),
+        (Auth(secret="k", scheme="Token"), ((b"Authorization", b"Token k"),)),
+        (Auth("authorization", "", "k"), ((b"authorization", b"k"),)),
+        (Auth("X-Api-Key", secret="k"), ((b"X-Api-Key", b"k"),)),
+        (Auth(), ()),
+    ):
+        with_auth = msgspec.structs.replace(BUILTIN, auth=auth)
+        assert endpoint(with_auth).secrets == shown
     on_unix = msgspec.structs.replace(BUILTIN, endpoint="unix:/run/a.sock")
     assert endpoint(on_unix).address == Address(path="/run/a.sock")
 

@@ -59,7 +59,8 @@ def test_remote_plugin_is_introduced_probed_and_introduced_again_when_it_was_awa
             await it.until(lambda: message in str(it.status("far").generations))
             await it.until(lambda: it.states()["far"] is State.BACKOFF)
             assert "nobody takes the connection" in it.status("far").last_error
-            assert it.providers["far"].reason == "The plugin far cannot be reached."
+            away = "The plugin far cannot be reached."
+            await it.until(lambda: it.providers["far"].reason == away)
             with somebody(it, "far") as process:
                 await it.until(lambda: it.is_ready("far"))
                 (endpoint,) = it.providers["far"].endpoints

@@ -54,6 +54,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"{}")
+        if self.path == "/chat/completions":
+            self.answer(200, completion(body))
+            return
         if self.path == "/initialize":
             Handler.config = body
             note(f"initialize {json.dumps(body, sort_keys=True)}")
@@ -76,8 +79,26 @@ class Handler(BaseHTTPRequestHandler):
         return "unix"
 
 
+def completion(asked):
+    """An answer that says which version gave it."""
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": asked["model"],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": WHAT["version"]},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+
+
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
+    block_on_close = False
 
 
 if __name__ == "__main__":

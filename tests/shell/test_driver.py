@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from loomproxy.core.endpoint import TlsSpec
 from loomproxy.core.exchange import Exchange, Phase
 from tests.shell.stage import FIXED, GET, OK, Client, Stage, run, stage
 
@@ -140,6 +142,31 @@ def test_name_that_no_host_can_have_is_an_endpoint_that_failed() -> None:
                 (await it.call()).refuse(UnicodeError("label too long"))
                 await it.turn()
             assert client.statuses() == [502]
+
+    run(play)
+
+
+@pytest.mark.parametrize(
+    "error", [ssl.SSLCertVerificationError(1, "expired"), ConnectionResetError()]
+)
+def test_endpoint_that_cannot_be_believed_goes_elsewhere_and_is_blamed(error: OSError) -> None:
+    async def play() -> None:
+        async with stage(endpoints=2) as it:
+            it.pool.endpoints[0].tls = TlsSpec(verify=False)
+            client = it.client()
+            client.send(GET)
+            call = await it.call()
+            assert call.secured["server_hostname"] == "10.0.0.1"
+            assert isinstance(call.secured["ssl"], ssl.SSLContext)
+            call.refuse(error)
+            second = await it.call()
+            assert second.secured == {}
+            upstream = second.accept()
+            await it.turn()
+            upstream.feed(OK)
+            assert client.statuses() == [200]
+            assert it.outcomes[-1].attempts == 2
+            assert it.pool.endpoints[0].failed == 1
 
     run(play)
 

@@ -229,7 +229,7 @@ def test_new_revision_is_used_and_a_bad_one_is_not() -> None:
             assert (await caller.asked())[0] == 410
             it.say(ch.Publish(secured("/none.pem").dynamic, 10))
             refused = await it.hear(ch.Refused)
-            assert refused.reason.startswith("ca_file: /none.pem cannot be read")
+            assert refused.reason.startswith("pools.app.tls.ca_file: /none.pem cannot be read")
             assert (await caller.asked())[0] == 410
             it.say(ch.StatsPlease(1))
             assert (await it.hear(ch.Stats)).revision == 8

@@ -67,9 +67,21 @@ def test_file_that_is_spoilt_changes_nothing(trusted: Path) -> None:
     secure.prepare([pool(spec)])
     made = towards(secure, spec)
     trusted.write_text("spoilt")
-    with pytest.raises(UntrustworthyError, match="ca_file"):
+    with pytest.raises(UntrustworthyError, match=r"pools\.app\.tls\.ca_file"):
         secure.prepare([pool(spec)])
     assert towards(secure, spec) is made
+
+
+def test_system_that_trusts_nobody_is_told_of_by_who_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nothing"))
+    secure = Secure()
+    secure.prepare([pool(TlsSpec()), pool(TlsSpec(verify=False))])
+    with pytest.raises(ssl.SSLError, match="this system trusts nobody"):
+        towards(secure, TlsSpec())
+    assert towards(secure, TlsSpec(verify=False)).verify_mode is ssl.CERT_NONE
 
 
 def test_context_that_is_missing_is_made_once_or_not_at_all(trusted: Path) -> None:

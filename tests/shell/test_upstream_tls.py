@@ -81,7 +81,10 @@ Play = Callable[[Holder, asyncio.Event], Awaitable[None]]
 def run(
     authority: Authority, certificate: Path, serve: Callable[[ssl.SSLSocket], None], play: Play
 ) -> None:
-    """Have `play` hold a connection to `serve`, and know when that is done."""
+    """Have `play` hold a connection to `serve`, and know when that is done.
+
+    To `serve` an end without close_notify is an error.
+    """
 
     async def bounded(door: socket.socket) -> None:
         address = Address("localhost", door.getsockname()[1], tls=True)
@@ -98,7 +101,7 @@ def run(
             line, _ = door.accept()
             line.settimeout(WITHIN_S)
             context = authority.server(certificate)
-            with context.wrap_socket(line, server_side=True) as secured:
+            with context.wrap_socket(line, server_side=True, suppress_ragged_eofs=False) as secured:
                 secured.recv(1)  # What comes before somebody holds it makes it useless.
                 serve(secured)
             loop.call_soon_threadsafe(served.set)
@@ -166,7 +169,6 @@ def test_pausing_and_reading_on_go_through_records_of_any_size(
     def serve(line: ssl.SSLSocket) -> None:
         for at in range(0, len(data), 50_001):
             line.sendall(data[at : at + 50_001])
-        line.recv(1)
 
     async def play(holder: Holder, _served: asyncio.Event) -> None:
         holder.pauses = True
@@ -201,6 +203,20 @@ def test_full_is_told_once_and_taken_when_all_is(authority: Authority, certifica
         await served.wait()
         await holder.until(lambda: "taken" in holder.said)
         assert holder.said[:2] == ["full", "taken"]
+
+    run(authority, certificate, serve, play)
+
+
+def test_idle_connection_is_closed_with_a_word(authority: Authority, certificate: Path) -> None:
+    """RFC 9112 §9.8; the server would take it for an attack."""
+
+    def serve(line: ssl.SSLSocket) -> None:
+        assert line.recv(1) == b""
+
+    async def play(holder: Holder, served: asyncio.Event) -> None:
+        holder.upstream.driver = None
+        holder.upstream.close()
+        await served.wait()
 
     run(authority, certificate, serve, play)
 

@@ -1,4 +1,4 @@
-"""Random worlds of chats: several at once, providers whose generations change, and the rules of chats.
+"""Random worlds of chats: several at once, and providers whose generations change.
 
 The worlds of `tests.sim.world` hold what every exchange must; here is what a chat adds: its body is
 kept until it is whole, its answer is looked into, and it goes to the newest generation alone. Each
@@ -42,7 +42,7 @@ WHOLE: Final = json.dumps(
 TRANSIENT: Final = b'{"code":"provider_unavailable","message":"Soon.","transient":true}'
 REFUSAL: Final = b'{"code":"invalid_request","message":"No."}'
 BODY_MAX: Final = 400
-MODELS: Final = ("a/m", "a/m", "a/m", "b/m", "b/m", "m", "away/m", "none/m")
+MODELS: Final = (*("a/m",) * 8, *("b/m",) * 3, "m", "away/m", "none/m")
 
 
 def _route(path: str, action: Chat) -> Route:
@@ -83,13 +83,13 @@ class ChatSim:
         self.dice = Random(seed)
         self.rows = set() if rows is None else rows
         self.now = Instant(1000.0)
-        self.trouble = self.dice.choice((0.0, 0.02, 0.1))
+        self.trouble = self.dice.choice((0.0, 0.05, 0.15))
         self.slots = self.dice.choice((1, 1, 2))
         self.generations = {"a": 0, "b": 0}
         self.streaming = self.dice.random() < 0.8
         self.world = World(self._snapshot())
         self.pools = list(self.world.pools.values())
-        self.to_come = self.dice.randint(1, 5)
+        self.to_come = self.dice.randint(2, 9)
         self.actors: list[Talker] = []
         self.calls: list[Any] = []
         self.trace: list[str] = []
@@ -123,13 +123,12 @@ class ChatSim:
     def run(self) -> "ChatSim":
         """Let it happen, until all is over."""
         try:
-            for _ in range(STEPS_MAX):
+            steps = 0
+            while self.to_come or self._running():
                 self._step()
                 self._check()
-                if not self.to_come and not self._running():
-                    break
-            else:
-                raise AssertionError("no progress")
+                steps += 1
+                assert steps < STEPS_MAX, "no progress"
             self._end()
         except AssertionError as error:
             story = "\n".join(self.trace[-TRACE_SHOWN:])
@@ -148,8 +147,10 @@ class ChatSim:
             self.to_come -= 1
             self.actors.append(Talker(self, len(self.actors)))
             self.actors[-1].begin()
-        elif dice.random() < 0.03:
+        elif dice.random() < 0.08:
             self._publish()
+        elif running and dice.random() < 0.08:
+            self._jump(dice.choice(running).exchange.deadline_at)
         elif running:
             self._act(dice.choice(running), running)
 
@@ -172,15 +173,26 @@ class ChatSim:
         self.generations[self.dice.choice(("a", "b"))] += 1
         self.world.publish(self._snapshot())
         self.pools += self.world.pools.values()
+        if self.dice.random() < 0.5:
+            self._tick()
 
     def _jump(self, to: Instant) -> None:
         assert to != NEVER, "somebody waits for nothing"
         self.now = max(self.now, to)
         for actor in self._running():
             if actor.exchange.deadline_at <= self.now:
-                actor.tell(e.DeadlineExpired())
+                slow = (actor.full or actor.told_to_go_on) and self.dice.random() < 0.5
+                taken = e.DownstreamTaking(self.dice.choice((1, 10_000)))
+                actor.tell(taken if slow else e.DeadlineExpired())
+        self._tick()
+
+    def _tick(self) -> None:
+        """Whoever waits hears of slots that nobody gave back."""
         for pool in self.world.pools.values():
-            self.calls += pool.wake(self.now)
+            woken = pool.wake(self.now)
+            self.calls += woken
+            free = [self.slots - each.in_flight for each in pool._enabled]
+            assert not pool.queue or sum(free) <= len(woken), "somebody sleeps beside a free slot"
 
     def _check(self) -> None:
         held = sum(actor.exchange.chat.held_bytes for actor in self._running())
@@ -215,8 +227,10 @@ class Talker:
         self.kinds: list[str] = []  # of answer, by attempt
         self.head_down = 0
         self.down = b""
+        self.told_to_go_on = False  # and may not have heard of it yet
         self.full = self.paused = self.up_full = False
         self.fate: c.Fate | None = None
+        self.inbox: deque[Any] = deque()  # what happens while it is asking
 
     def _body(self) -> bytes:
         if self.dice.random() < 0.05:
@@ -236,14 +250,14 @@ class Talker:
         path = "/loom" if self.loom else "/chat"
         lines = [f"POST {path} HTTP/1.{0 if self.old else 1}", "Host: a", "Authorization: mine"]
         lines.append(f"Content-Length: {len(self.body)}")
-        if not self.old and self.dice.random() < 0.2:
+        if not self.old and self.dice.random() < 0.4:
             lines.append("Expect: 100-continue")
         self.tell(request_head("\r\n".join((*lines, "", "")).encode()))
 
     def tell(self, event: Any) -> None:
-        inbox = deque((event,))
-        while inbox and self.fate is None:
-            event = inbox.popleft()
+        self.inbox.append(event)
+        while self.inbox and self.fate is None:
+            event = self.inbox.popleft()
             self.sim.rows.add((self.exchange.phase.value, type(event)))
             self.exchange.handle(event, self.sim.now)
             commands = self.hands.take()
@@ -252,9 +266,6 @@ class Talker:
                 self.sim.trace.append(f"    << {shown(command)[:150]}")
                 assert self.fate is None, "a command after Finish"
                 self._perform(command)
-            if self.hands.filled:
-                self.hands.filled = False
-                inbox.append(e.DownstreamFull())
         if self.fate is not None:
             self._over()
 
@@ -263,17 +274,12 @@ class Talker:
         if kind is c.Open:
             self._open(command)
         elif kind is c.SendUp:
-            self.sent_up += command.data
-            if self.dice.random() < self.sim.trouble:
-                self.up_full = True
+            self._send_up(command)
         elif kind in (c.HeadDown, c.SendDown):
             self._down(command)
         elif kind is c.Release:
-            assert self.up is not None, "released what is not held"
-            ended = not self.script and self.opened and not self.up_full
-            assert ended or not command.reusable, "given back before it has ended"
-            self.up, self.paused = None, False
-        elif kind is c.PauseUp or kind is c.ResumeUp:
+            self._release(command)
+        elif kind in (c.PauseUp, c.ResumeUp):
             self.paused = kind is c.PauseUp
         elif kind is c.Wake:
             self.sim.calls.append(command.ticket)
@@ -291,6 +297,18 @@ class Talker:
         self.sent_up = b""
         self.script = deque()
 
+    def _send_up(self, command: c.SendUp) -> None:
+        self.sent_up += command.data
+        if not self.up_full and self.dice.random() < self.sim.trouble:
+            self.up_full = True
+            self.inbox.append(e.UpstreamFull())
+
+    def _release(self, command: c.Release) -> None:
+        assert self.up is not None, "released what is not held"
+        ended = not self.script and self.opened and not self.up_full
+        assert ended or not command.reusable, "given back before it has ended"
+        self.up, self.paused, self.up_full = None, False, False
+
     def _down(self, command: Any) -> None:
         if type(command) is c.SendDown:
             assert self.head_down, "a body before its head"
@@ -299,10 +317,11 @@ class Talker:
             self.head_down = command.status
         else:
             assert not self.old, "an interim answer for an old client"
+            self.told_to_go_on = True
             return
         self.down += command.data
 
-    # --- what may happen ----------------------------------------------------------------------------
+    # --- what may happen --------------------------------------------------------------------------
 
     def options(self) -> list[Any]:
         out: list[Any] = []
@@ -336,8 +355,8 @@ class Talker:
         self.tell(e.DrainExpired())
 
     def _fin(self) -> None:
-        if not self.parts:
-            self.tell(e.HalfClosed(from_downstream=True))
+        self.parts.clear()
+        self.tell(e.HalfClosed(from_downstream=True))
 
     def _break_off(self) -> None:
         if self.parts:
@@ -424,7 +443,7 @@ class Talker:
         assert said["model"] == "m"
         assert "provider_id" not in said
 
-    # --- at the end ---------------------------------------------------------------------------------
+    # --- at the end -------------------------------------------------------------------------------
 
     def _over(self) -> None:
         outcome = self.exchange.outcome
@@ -432,6 +451,8 @@ class Talker:
         assert outcome.status == self.head_down
         assert (outcome.fault == "") == (outcome.termination == "--")
         assert self.exchange.deadline_at == NEVER
+        if outcome.fault == "chat_invalid":
+            assert self.body == b"{" or self.model == "m", "a good request is refused"
         head, _, body = self.down.partition(b"\r\n\r\n")
         if b"Transfer-Encoding: chunked" in head:
             payload, ended = _unchunked(body)
@@ -452,7 +473,6 @@ class Hands(c.Scribe):
     def __init__(self, actor: Talker) -> None:
         super().__init__()
         self.actor = actor
-        self.filled = False
 
     def open(self, ask: int, endpoint: Any, *, fresh: bool) -> bool:
         self.idle = self.actor.dice.random() < 0.5
@@ -468,7 +488,8 @@ class Hands(c.Scribe):
 
     def _may_fill(self) -> None:
         if not self.actor.full and self.actor.dice.random() < self.actor.sim.trouble * 3:
-            self.actor.full = self.filled = True
+            self.actor.full = True
+            self.actor.inbox.append(e.DownstreamFull())
 
     def all_taken(self) -> bool:
         return not self.actor.full

@@ -70,6 +70,13 @@ def decline(line: socket.socket) -> None:
     line.close()
 
 
+def once(line: socket.socket) -> None:
+    """Answer one request, and close at the next: rudely, without close_notify."""
+    line.recv(1 << 16)
+    line.sendall(head(200, [("Content-Length", "2")]) + b"hi")
+    line.recv(1 << 16)
+
+
 def pour(line: socket.socket) -> None:
     """Answer with much, and close at once."""
     line.recv(1 << 16)
@@ -187,6 +194,7 @@ def _strangers(
         "silent": (lambda _line: None, None),
         "old": (hang_up, old),
         "strict": (hang_up, contexts["asking"]),
+        "once": (once, contexts["good"]),
         "pour": (pour, contexts["good"]),
         "pour_in_order": (pour_in_order, contexts["good"]),
     }

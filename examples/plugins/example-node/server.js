@@ -243,6 +243,7 @@ server.on('listening', () => console.log(`listening on ${socket ?? `${host}:${po
 
 // Finish what is under way, then leave. loomproxy sends SIGKILL after `stop_timeout`.
 process.on('SIGTERM', () => {
+  server.keepAliveTimeout = 1 // a connection that has nothing more to do is closed at once
   server.close(() => process.exit(0))
   server.closeIdleConnections()
 })

@@ -237,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
         """Return the body: with a length, or in chunks."""
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             body = b""
-            while size := int(self.rfile.readline(100).split(b";")[0], 16):
+            while size := self.chunk_size():
                 if len(body) + size > BODY_BYTES_MAX:
                     self.close_connection = True
                     raise PluginError(413, "invalid_request", "The body is too large.")
@@ -251,6 +251,17 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             raise PluginError(413, "invalid_request", f"Content-Length {length} is not allowed.")
         return self.rfile.read(int(length))
+
+    def chunk_size(self) -> int:
+        """Return the size of the next chunk of a body; 0 is the last."""
+        digits = self.rfile.readline(100).partition(b";")[0].strip()
+        try:
+            if not digits.isalnum():  # int() would take a sign, too
+                raise ValueError
+            return int(digits, 16)
+        except ValueError:
+            self.close_connection = True
+            raise PluginError(400, "invalid_request", "A chunk has no size.") from None
 
     @staticmethod
     def parse(body: bytes) -> Any:
@@ -272,6 +283,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
         self.wfile.flush()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no HTTP that we know; http.server calls it, and would answer in HTML."""
+        self.close_connection = True
+        self.request_version = self.protocol_version  # of what it could not read
+        body = {"code": "invalid_request", "message": message or explain or "", "transient": False}
+        self.reply(code, body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
         """Say nothing of each call: the proxy's access log does."""

@@ -90,8 +90,10 @@ class Catalogue:
                 param="provider_id",
             )
         if not provider.ready:
-            why = provider.reason or f"Nothing of the provider {provider_type} is ready."
-            return complaints.of_fault(faults.POOL_UNAVAILABLE, why)
+            why = provider.reason.rstrip(".") or "nothing of it is ready"
+            return complaints.of_fault(
+                faults.POOL_UNAVAILABLE, f"The provider {provider_type} is not available: {why}."
+            )
         own = [each.id for each in provider.models]
         model = model or (own[0] if own else "")
         if not model:

@@ -157,18 +157,35 @@ CHAT_TABLE: Final[Table] = {
     Phase.POLICY: {
         **_ASKING,
         RequestPart: chat_asking.on_part,
+        DownstreamTaking: chat_asking.on_slow,
         DeadlineExpired: chat_asking.on_slow,
     },
-    Phase.QUEUE: TABLE[Phase.QUEUE],
-    Phase.CONNECT: TABLE[Phase.CONNECT],
+    Phase.QUEUE: {
+        **_ANYWHERE,
+        SlotFreed: attempt.on_slot_freed,
+        DownstreamTaking: attempt.on_queue_timeout,
+        DeadlineExpired: attempt.on_queue_timeout,
+    },
+    Phase.CONNECT: {
+        **_ANYWHERE,
+        Opened: attempt.on_opened,
+        OpenFailed: attempt.on_open_failed,
+        DownstreamTaking: attempt.on_connect_timeout,
+        DeadlineExpired: attempt.on_connect_timeout,
+    },
     Phase.HEAD: {
-        **TABLE[Phase.HEAD],
+        **_ANYWHERE,
+        UpstreamFull: answering.on_upstream_full,
+        UpstreamTaken: answering.on_upstream_taken,
         Response: chat_answering.on_response,
         ResponseHead: chat_answering.on_response_head,
+        UpstreamGone: attempt.on_upstream_gone,
+        DownstreamTaking: chat_answering.on_stalled,
         DeadlineExpired: chat_answering.on_stalled,
     },
     Phase.DATA: {
-        **TABLE[Phase.DATA],
+        **_ANYWHERE,
+        **_HOLDING,
         ResponsePart: chat_answering.on_response_part,
         UpstreamGone: chat_answering.on_gone,
         DeadlineExpired: chat_answering.on_stalled,
@@ -176,7 +193,11 @@ CHAT_TABLE: Final[Table] = {
     Phase.LAST: TABLE[Phase.LAST],
     Phase.DONE: {},
 }
-"""Which event a chat hears, once its head was read."""
+"""Which event a chat hears, once its head was read.
+
+Its body is whole before it leaves POLICY. And it was told to go on, perhaps: a client that does not
+take even that has its time as if it took nothing.
+"""
 
 
 class Exchange(State):

@@ -45,8 +45,9 @@ async def _answers(scene: Scene) -> None:
         place = place_of(scene.target.url, scene.target.token)
     else:
         place = place_of(manifest.endpoint, scene.target.token)
-        if manifest.auth is not None and manifest.auth.value:
-            secrets = ((manifest.auth.header, manifest.auth.value),)
+        shown = manifest.auth.field if manifest.auth is not None else None
+        if shown is not None:
+            secrets = ((shown[0].decode(), shown[1].decode()),)
             place = Where(place.base_url, place.socket, secrets)
     scene.begin(place)
     builtin = scene.target.kind is Kind.BUILTIN

@@ -1,4 +1,4 @@
-"""A provider plugin in twenty lines, with nothing but the standard library (Python 3.11 and later).
+"""A provider plugin in twenty lines, with nothing but the standard library (Python 3.9 and later).
 
     from loomproxy.plugins import sdk
 
@@ -17,14 +17,17 @@ The handler yields or returns, as it likes; whether the proxy asked for a stream
 is not its concern. `sdk.PluginError` says what went wrong, `sdk.Usage` what it cost, a dataclass
 with `sdk.option` and `sdk.secret` what can be configured; `sdk.Client` asks the provider.
 
+`loomproxy plugins test DIR` holds a plugin to the contract. Its own tests serve it with
+`async with plugin.serving("127.0.0.1:0", "token") as running`, at `running.address`.
+
 What a plugin says with `print` or on stderr is in the proxy's log, tagged with its name.
 """
 
 import sys as _sys
 
-if _sys.version_info < (3, 11):  # noqa: UP036 - the system's python3 may be older than the proxy's
+if _sys.version_info < (3, 9):  # noqa: UP036 - the system's python3 may be older than the proxy's
     raise SystemExit(
-        f"loomproxy.plugins.sdk needs Python 3.11, this is {_sys.version.split()[0]}. "
+        f"loomproxy.plugins.sdk needs Python 3.9, this is {_sys.version.split()[0]}. "
         "Name a later one as `command` in plugin.yaml."
     )
 

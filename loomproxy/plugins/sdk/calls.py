@@ -13,6 +13,7 @@ from loomproxy.plugins.sdk import wire
 from loomproxy.plugins.sdk.about import Health, Model
 from loomproxy.plugins.sdk.chat import Chunks, Joined, read_request
 from loomproxy.plugins.sdk.errors import PluginError
+from loomproxy.plugins.sdk.later import timeout
 from loomproxy.plugins.sdk.server import Answer, Call, failure
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Calls:
             )
         limit_s = self._plugin.bounds.health_timeout_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with timeout(limit_s):
                 said = await self._run_hook("health")
         except TimeoutError:
             return Health(healthy=False, message=f"the health hook timed out; it has {limit_s:g} s")
@@ -145,7 +146,7 @@ class Calls:
             if not request.stream:
                 return await _whole(pieces)
             # The first chunk is awaited before a status is said: until then an error has its own.
-            first = await anext(pieces)
+            first = await pieces.__anext__()
         except BaseException:
             await pieces.aclose()
             raise

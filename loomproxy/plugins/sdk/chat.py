@@ -12,7 +12,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Union
 
 from loomproxy.plugins.sdk.errors import PluginError
 
@@ -112,7 +112,7 @@ class Reply:
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-Piece = str | Delta | Reply | Usage | Chunk
+Piece = Union[str, Delta, Reply, Usage, Chunk]  # noqa: UP007 - Python 3.9 knows no `|` here
 """What a handler may yield; it may also return each but Usage."""
 
 

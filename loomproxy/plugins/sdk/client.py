@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loomproxy.plugins.sdk import wire
 from loomproxy.plugins.sdk.errors import PluginError
+from loomproxy.plugins.sdk.later import aclosing, timeout
 from loomproxy.plugins.sdk.upstream import error_of
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Client:
         self._fields = {"Host": parts.netloc.rpartition("@")[2], **(fields or {})}
         self._timeouts = timeouts or Timeouts()
         self._free: collections.deque[_Pipe] = collections.deque()
-        self._slots = asyncio.Semaphore(connections_max)
+        self._connections_max = connections_max
+        self._slots: asyncio.Semaphore | None = None  # made in its loop, as old Pythons want it
 
     async def get(self, path: str) -> Any:
         """Return the JSON at `base_url` + `path`."""
@@ -159,7 +161,7 @@ class Client:
             try:
                 head = await self._exchange(pipe, method, path, body)
                 pieces = self._pieces(pipe, head, bodiless=head.first[1] in _BODILESS)
-                async with contextlib.aclosing(pieces):
+                async with aclosing(pieces):
                     if int(head.first[1]) >= _ERROR_STATUS_MIN:
                         raise error_of(self._place, head, await _excerpt(pieces))
                     yield Stream(head, pieces)
@@ -173,9 +175,10 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
+        slots = self._slots = self._slots or asyncio.Semaphore(self._connections_max)
         try:
-            async with asyncio.timeout(self._timeouts.connect_s):
-                await self._slots.acquire()
+            async with timeout(self._timeouts.connect_s):
+                await slots.acquire()
         except TimeoutError:
             raise PluginError(
                 "provider_unavailable", f"{self._place}: all connections are in use."
@@ -183,7 +186,7 @@ class Client:
         try:
             yield
         finally:
-            self._slots.release()
+            slots.release()
 
     async def _take(self) -> _Pipe:
         """Return a kept connection that still stands, or a new one."""
@@ -196,7 +199,7 @@ class Client:
                 return pipe
             pipe.writer.transport.abort()
         try:
-            async with asyncio.timeout(self._timeouts.connect_s):
+            async with timeout(self._timeouts.connect_s):
                 return await self._connect()
         except TimeoutError:
             seconds = self._timeouts.connect_s
@@ -233,7 +236,7 @@ class Client:
         if any("\r" in line or "\n" in line for line in lines):
             raise PluginError("invalid_request", f"{self._place}: a field holds a line break.")
         try:
-            async with asyncio.timeout(self._timeouts.first_byte_s):
+            async with timeout(self._timeouts.first_byte_s):
                 pipe.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
                 await pipe.writer.drain()
                 head = await wire.read_head(pipe.reader)
@@ -256,8 +259,8 @@ class Client:
         pieces = wire.read_pieces(pipe.reader, head)
         while not bodiless:
             try:
-                async with asyncio.timeout(self._timeouts.idle_s):
-                    piece = await anext(pieces, b"")
+                async with timeout(self._timeouts.idle_s):
+                    piece = await wire.next_piece(pieces)
             except TimeoutError:
                 seconds = self._timeouts.idle_s
                 message = f"{self._place}: nothing came for {seconds:g} s in the middle."

@@ -9,7 +9,7 @@ import contextlib
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, Union, cast
 
 from loomproxy.plugins.sdk import config as configuration
 from loomproxy.plugins.sdk.about import Model, ModelWords, capabilities_of
@@ -30,7 +30,10 @@ _BOUNDS: Final = Bounds()
 _NO_CONFIG: Final = cast("Any", configuration.NoConfig)
 
 ConfigT = TypeVar("ConfigT")
-Handled = Awaitable[Piece | AsyncIterator[Piece]] | AsyncIterator[Piece]
+Handled = Union[  # noqa: UP007 - Python 3.9 knows no `|` here
+    Awaitable[Union[Piece, AsyncIterator[Piece]]],  # noqa: UP007 - as above
+    AsyncIterator[Piece],
+]
 ChatT = TypeVar("ChatT", bound="Callable[[Request], Handled]")
 HookT = TypeVar("HookT", bound="Callable[[], Awaitable[Any]]")
 

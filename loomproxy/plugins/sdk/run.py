@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loomproxy.plugins.sdk.calls import Calls
+from loomproxy.plugins.sdk.later import timeout
 from loomproxy.plugins.sdk.server import Server, failure
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Running(NamedTuple):
                 os.unlink(self.address.removeprefix("unix:"))  # noqa: PTH108 - pathlib costs start-up
         await self.server.drain(grace_s)
         try:
-            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+            async with timeout(CLEANUP_TIMEOUT_S):
                 await self.calls.clean_up()
         except Exception:  # noqa: BLE001 - cleaning up is a courtesy: the process ends anyway
             failure("cleanup")
@@ -167,6 +169,8 @@ def main(plugin: Plugin[Any], argv: list[str] | None = None) -> None:
 
 
 async def _serve(plugin: Plugin[Any], address: str, token: str, *, by_hand: bool = False) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # What is printed is the log's at once.
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):

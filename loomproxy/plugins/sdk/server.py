@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loomproxy.plugins.sdk import wire
 from loomproxy.plugins.sdk.errors import PluginError
+from loomproxy.plugins.sdk.later import timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -32,6 +33,9 @@ IDLE_TIMEOUT_S: Final = 75.0
 
 LINGER_S: Final = 2.0
 """How long what a refused caller still sends is read, so that it gets to read the refusal."""
+
+PIECES_PER_TURN_MAX: Final = 16
+"""Of one stream in a row; a handler that never waits would keep the loop from all else."""
 
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 _REFUSED_STATUS_MIN: Final = 400
@@ -117,12 +121,12 @@ class Server:
         for connection in tuple(self.connections):
             connection.leave_when_idle()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
+            async with timeout(grace_s):
                 await self.empty.wait()
         for connection in tuple(self.connections):
             connection.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):  # A handler that ignores being cancelled ends with us.
+            async with timeout(1.0):  # A handler that ignores being cancelled ends with us.
                 await self.empty.wait()
 
 
@@ -132,14 +136,14 @@ class Connection(asyncio.StreamReaderProtocol):
     def __init__(self, server: Server) -> None:
         super().__init__(asyncio.StreamReader(limit=_BUFFER_BYTES), self._begin)
         self._server = server
-        self._task: asyncio.Task[Any] | None = None
+        self._serving_task: asyncio.Task[Any] | None = None  # `_task` is the base class's own
         self._busy = False  # between a call's head and the end of its answer
         self._cancelled = False
         self._closing = False
 
     async def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = self._server
-        self._task = asyncio.current_task()
+        self._serving_task = asyncio.current_task()
         server.connections.add(self)
         server.empty.clear()
         try:
@@ -172,9 +176,9 @@ class Connection(asyncio.StreamReaderProtocol):
 
     def cancel(self) -> None:
         """End what runs for this connection; once, so that its cleaning up is not cut short."""
-        if self._task is not None and not self._cancelled:
+        if self._serving_task is not None and not self._cancelled:
             self._cancelled = True
-            self._task.cancel()
+            self._serving_task.cancel()
 
     def leave_when_idle(self) -> None:
         """Close now, or after the call that is being answered."""
@@ -192,7 +196,7 @@ class Connection(asyncio.StreamReaderProtocol):
         while True:
             head: Head | None = None
             try:
-                async with asyncio.timeout(IDLE_TIMEOUT_S):
+                async with timeout(IDLE_TIMEOUT_S):
                     head = await wire.read_head(reader)
                 if head is None:
                     return
@@ -256,12 +260,21 @@ class Connection(asyncio.StreamReaderProtocol):
             raise wire.TooLarge(f"a body may have {bound} bytes")
         if head.fields.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.length and head.length <= _BUFFER_BYTES:  # as nearly all: in one piece
+            async with timeout(IDLE_TIMEOUT_S):
+                return await wire.read_exactly(reader, head.length)
+        return await self._read_long_body(reader, head, keep=keep)
+
+    async def _read_long_body(
+        self, reader: asyncio.StreamReader, head: Head, *, keep: bool
+    ) -> bytes:
+        bound = self._server.bounds.body_bytes_max
         body = bytearray()
         body_bytes = 0
         pieces = wire.read_pieces(reader, head)
         while True:
-            async with asyncio.timeout(IDLE_TIMEOUT_S):
-                piece = await anext(pieces, b"")
+            async with timeout(IDLE_TIMEOUT_S):
+                piece = await wire.next_piece(pieces)
             if not piece:
                 return bytes(body)
             body_bytes += len(piece)
@@ -312,12 +325,15 @@ class Connection(asyncio.StreamReaderProtocol):
         self, writer: asyncio.StreamWriter, stream: AsyncGenerator[bytes, None], *, chunked: bool
     ) -> None:
         """Write pieces as they come, no faster than they are read."""
+        pieces_since = 0  # the loop had a turn
         try:
             async for piece in stream:
                 writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                 await writer.drain()
-                # A handler that never waits would keep the loop from all else.
-                await asyncio.sleep(0)  # noqa: TID251 - no cadence: one turn of the loop
+                pieces_since += 1
+                if pieces_since == PIECES_PER_TURN_MAX:
+                    pieces_since = 0
+                    await asyncio.sleep(0)  # noqa: TID251 - no cadence: one turn of the loop
         except (ConnectionError, asyncio.CancelledError):
             # The handler may stand at a `yield`: it learns of it as if it had been waiting.
             with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
@@ -333,6 +349,6 @@ class Connection(asyncio.StreamReaderProtocol):
         if writer.can_write_eof():
             writer.write_eof()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
+            async with timeout(LINGER_S):
                 while await reader.read(_BUFFER_BYTES):
                     pass

@@ -169,6 +169,23 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
     return line[:-2]
 
 
+async def read_exactly(reader: asyncio.StreamReader, length: int) -> bytes:
+    """Return a body of a known length, when it is short."""
+    try:
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError as error:
+        missing = length - len(error.partial)
+        raise Malformed(f"the connection ended {missing} bytes before the end of a body") from None
+
+
+async def next_piece(pieces: AsyncIterator[bytes]) -> bytes:
+    """Return the next piece of a body, or nothing at its end."""
+    try:
+        return await pieces.__anext__()
+    except StopAsyncIteration:
+        return b""
+
+
 async def read_whole(pieces: AsyncIterator[bytes], bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Return a whole body; TooLarge beyond `bytes_max`."""
     body = bytearray()

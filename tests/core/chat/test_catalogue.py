@@ -33,7 +33,7 @@ ACME = Provider(
 )
 OTHER = Provider("other", HERE, models=(Model("shared"), Model("acme/m1")))
 ANY = Provider("any", HERE)
-AWAY = Provider("away", models=(Model("gone"),), reason="The plugin away crashed.")
+AWAY = Provider("away", models=(Model("gone"),), reason="it crashed.")
 STOPPED = Provider("stopped", (EndpointSpec(Address(path="/run/s"), enabled=False),))
 ALL = Catalogue((ACME, OTHER, ANY, AWAY, STOPPED))
 
@@ -60,9 +60,9 @@ def test_a_name_leads_to_a_provider(name: str, provider: Provider, model: str) -
         ("nobody-s", 404, "No provider serves the model 'nobody-s'. GET /v1/models lists"),
         ("acme/m2", 404, "Did you mean acme/m1"),
         ("what/ever", 404, "GET /v1/models lists all there are."),
-        ("away/gone", 503, "The plugin away crashed."),
-        ("gone", 503, "The plugin away crashed."),
-        ("stopped/x", 503, "Nothing of the provider stopped is ready."),
+        ("away/gone", 503, "The provider away is not available: it crashed."),
+        ("gone", 503, "it crashed"),
+        ("stopped/x", 503, "nothing of it is ready"),
         ("acme/", 200, ""),
     ],
 )

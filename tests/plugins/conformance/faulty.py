@@ -1,6 +1,6 @@
-"""A small plugin that keeps the contract, but for one fault: the one that its environment names.
+"""A small plugin that keeps the contract, but for the faults that its environment names.
 
-Nothing but the standard library. `FAULT` is a key of the table in test_faults.py, or empty.
+Nothing but the standard library. `FAULTS` is a key of the table in test_faults.py.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-FAULT = os.environ.get("FAULT", "")
+FAULTS = set(os.environ.get("FAULTS", "").split())
 TOKEN = os.environ["LOOM_PLUGIN_TOKEN"]
 SLOW_S = 0.1
 MODELS = [{"id": "model-1", "capabilities": {"streaming": True}}]
@@ -29,17 +29,24 @@ METADATA = {
         {"name": "size", "type": "int", "default": 1, "validation": {"min": 1, "max": 9}},
     ],
 }
-METADATA |= {
+OTHERWISE = {
     "metadata-other": {"provider_type": "another"},
     "metadata-api": {"plugin_api_version": "2.0.0"},
     "metadata-default": {"config_schema": [{"name": "size", "type": "int", "default": "one"}]},
-}.get(FAULT, {})
+}
+for fault in FAULTS & OTHERWISE.keys():
+    METADATA |= OTHERWISE[fault]
 
 config = {}
 busy = []
 few = threading.Semaphore(8)
 lock = threading.Lock()
 kept = []
+
+
+def has(fault):
+    """Whether it was asked for."""
+    return fault in FAULTS
 
 
 class Refusal(Exception):
@@ -67,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer("POST")
 
     def answer(self, method):
-        if FAULT == "garbage":
+        if has("garbage"):
             self.wfile.write(b"\x00\xff\x1b[31m not HTTP at all\r\n\r\n")
             self.close_connection = True
             return
@@ -79,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
             except Refusal as refusal:
                 error = {"code": refusal.code, "message": refusal.message}
                 status, value = refusal.status, error
-                if FAULT == "error-shape" and status == 404:
+                if has("error-shape") and status == 404:
                     value = {"error": "boom"}
             if value is not None:
                 self.say(status, json.dumps(value).encode())
@@ -90,14 +97,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        if FAULT == "no-keep-alive":
+        if has("no-keep-alive"):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
         self.wfile.write(body)
 
     def body(self):
-        if self.headers.get("Transfer-Encoding") == "chunked" and FAULT != "no-chunked":
+        if self.headers.get("Transfer-Encoding") == "chunked" and not has("no-chunked"):
             parts = []
             while size := int(self.rfile.readline(), 16):
                 parts.append(self.rfile.read(size))
@@ -105,33 +112,33 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
             return b"".join(parts)
         size = int(self.headers.get("Content-Length") or 0)
-        if FAULT == "small-body" and size > 65536:
+        if has("small-body") and size > 65536:
             self.close_connection = True
             raise ConnectionResetError
-        if FAULT == "no-chunked" and "Transfer-Encoding" in self.headers:
+        if has("no-chunked") and "Transfer-Encoding" in self.headers:
             self.close_connection = True
         return self.rfile.read(size)
 
     def check_token(self):
         shown = self.headers.get("Authorization", "")
         wanted = f"Bearer {TOKEN}"
-        if FAULT == "no-auth" or (FAULT == "open-models" and self.path == "/models"):
+        if has("no-auth") or (has("open-models") and self.path == "/models"):
             return
-        if FAULT == "prefix-token" and shown.startswith(wanted):
+        if has("prefix-token") and shown.startswith(wanted):
             return
-        if FAULT == "token-scheme":
+        if has("token-scheme"):
             wanted = f"Token {TOKEN}"
         if shown != wanted:
             raise Refusal(401, "authentication_failed")
 
     def call(self, call, body):
-        if FAULT == "redirect" and call == "GET /metadata":
+        if has("redirect") and call == "GET /metadata":
             raise Refusal(302, "internal_error")
-        if FAULT == "post-metadata" and call == "POST /metadata":
+        if has("post-metadata") and call == "POST /metadata":
             return METADATA
-        if FAULT == "get-chat" and call == "GET /chat/completions":
+        if has("get-chat") and call == "GET /chat/completions":
             return {}
-        if FAULT == "all-paths" and call.startswith("GET /loomproxy"):
+        if has("all-paths") and call.startswith("GET /loomproxy"):
             return {}
         known = {
             "GET /metadata": self.metadata,
@@ -146,41 +153,39 @@ class Handler(BaseHTTPRequestHandler):
         return known[call](body)
 
     def metadata(self, _):
-        if FAULT == "metadata-text":
+        if has("metadata-text"):
             self.say(200, b"hello")
             return None
         return METADATA
 
     def health(self, _):
-        if FAULT == "health-503" and not config:
+        if has("health-503") and not config:
             raise Refusal(503, "provider_unavailable")
-        if FAULT == "health-bare":
+        if has("health-bare"):
             return {"status": "ok"}
         return {
-            "healthy": bool(config) and FAULT != "unhealthy",
+            "healthy": bool(config) and not has("unhealthy"),
             "timestamp": "2026-01-31T12:00:00Z",
         }
 
     def models(self, _):
-        return {"data": MODELS} if FAULT == "models-wrapped" else MODELS
+        return {"data": MODELS} if has("models-wrapped") else MODELS
 
     def initialize(self, body):
         given = json.loads(body)
-        if "api_key" not in given and FAULT != "no-required":
+        if "api_key" not in given and not has("no-required"):
             raise Refusal(400, "invalid_request", "api_key: it is missing")
-        if not isinstance(given.get("size", 1), int) and FAULT != "no-types":
-            raise Refusal(
-                500 if FAULT == "types-500" else 400, "invalid_request", "size: no number"
-            )
-        if FAULT == "no-config" and isinstance(given.get("size"), int):
+        if not isinstance(given.get("size", 1), int) and not has("no-types"):
+            raise Refusal(500 if has("types-500") else 400, "invalid_request", "size: no number")
+        if has("no-config") and isinstance(given.get("size"), int):
             raise Refusal(401, "authentication_failed")
         config.update(given)
-        if FAULT == "tell-config":
+        if has("tell-config"):
             print("initialised with", given, flush=True)
         return {}
 
     def cleanup(self, _):
-        if FAULT == "no-cleanup":
+        if has("no-cleanup"):
             raise Refusal(500, "internal_error")
         return {}
 
@@ -191,13 +196,13 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             wrong = True
         if wrong:
-            if FAULT == "json-500":
+            if has("json-500"):
                 raise Refusal(500, "internal_error")
-            if FAULT == "json-crash":
+            if has("json-crash"):
                 raise ConnectionResetError
             raise Refusal(400, "invalid_request")
         messages = asked.get("messages")
-        if FAULT == "any-messages" and messages == []:
+        if has("any-messages") and messages == []:
             return asked
         good = isinstance(messages, list) and messages and isinstance(messages[0], dict)
         if not good or "model" not in asked:
@@ -206,15 +211,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def chat(self, body):
         asked = self.usable(body)
-        if FAULT == "hang":
+        if has("hang"):
             threading.Event().wait()
-        if FAULT == "flood":
+        if has("flood"):
             self.say(200, b'{"id": "' + b"x" * (9 << 20) + b'"}')
             return None
-        if asked.get("stream") and FAULT != "no-stream":
-            with lock if FAULT == "streams-serial" else threading.Lock():
+        if asked.get("stream") and not has("no-stream"):
+            with lock if has("streams-serial") else threading.Lock():
                 return self.stream(len(body) > 1000)
-        if FAULT != "few-at-once":
+        if not has("few-at-once"):
             return self.completion()
         with few:
             try:
@@ -227,24 +232,24 @@ class Handler(BaseHTTPRequestHandler):
                 busy.pop()
 
     def usable(self, body):
-        if not config and FAULT == "chat-crash":
+        if not config and has("chat-crash"):
             self.close_connection = True
             raise ConnectionResetError
-        if not config and FAULT != "chat-early":
+        if not config and not has("chat-early"):
             raise Refusal(503, "provider_unavailable")
         asked = self.asked(body)
-        if FAULT == "strict-fields" and "seed" in asked:
+        if has("strict-fields") and "seed" in asked:
             raise Refusal(400, "invalid_request")
-        if FAULT == "text-only" and isinstance(asked["messages"][0]["content"], list):
+        if has("text-only") and isinstance(asked["messages"][0]["content"], list):
             raise Refusal(500, "internal_error")
         self.check_model(asked["model"])
         return asked
 
     def check_model(self, model):
-        if FAULT == "short-ids" and len(self.headers["X-Request-ID"]) > 64:
+        if has("short-ids") and len(self.headers["X-Request-ID"]) > 64:
             raise Refusal(400, "invalid_request")
-        if model != "model-1" and FAULT != "any-model" and config:
-            code = "invalid_request" if FAULT == "model-code" else "model_not_found"
+        if model != "model-1" and not has("any-model") and config:
+            code = "invalid_request" if has("model-code") else "model_not_found"
             raise Refusal(404, code)
 
     def completion(self):
@@ -253,35 +258,35 @@ class Handler(BaseHTTPRequestHandler):
             "id": "x",
             "object": "chat.completion",
             "created": 1,
-            "model": "another" if FAULT == "answer-model" else "model-1",
+            "model": "another" if has("answer-model") else "model-1",
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
         }
-        if FAULT == "answer-usage":
+        if has("answer-usage"):
             del answer["usage"]
-        return {} if FAULT == "answer-empty" else answer
+        return {} if has("answer-empty") else answer
 
     def stream(self, quick):
-        kind = "application/json" if FAULT == "stream-kind" else "text/event-stream"
+        kind = "application/json" if has("stream-kind") else "text/event-stream"
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         events = list(self.events())
-        if FAULT == "stream-held" and not quick:
+        if has("stream-held"):
             time.sleep(SLOW_S * 3)
             events = ["\n\n".join(f"data: {event}" for event in events).removeprefix("data: ")]
         for event in events:
-            if FAULT == "streams-serial" and not quick:
+            if has("streams-serial") and not quick:
                 time.sleep(SLOW_S / 4)
             self.chunk(f"data: {event}\n\n".encode())
-        if FAULT == "stream-endless":
+        if has("stream-endless"):
             while True:
                 self.chunk(b": still there\n\n")
                 time.sleep(SLOW_S)
-        if FAULT == "stream-leak":
+        if has("stream-leak"):
             kept.append(os.dup(self.connection.fileno()))
-        if FAULT == "stream-torn":
+        if has("stream-torn"):
             self.close_connection = True
             return
         self.wfile.write(b"0\r\n\r\n")
@@ -291,23 +296,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def events(self):
-        number = "same" if FAULT == "stream-ids" else f"{time.monotonic_ns()}-{id(self)}"
+        number = "same" if has("stream-ids") else f"{time.monotonic_ns()}-{id(self)}"
         base = {"id": number, "object": "chat.completion.chunk", "created": 1, "model": "model-1"}
         usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
         choices = [({"content": word}, None) for word in ("one", "two", "three")]
-        if FAULT == "stream-error":
+        if has("stream-error"):
             yield json.dumps({"error": {"code": "internal_error", "message": "no"}})
             return
-        if FAULT == "stream-text":
+        if has("stream-text"):
             yield "hello"
-        finish = None if FAULT == "stream-reason" else "stop"
+        finish = None if has("stream-reason") else "stop"
         for delta, reason in [*choices, ({}, finish)]:
-            more = {"usage": usage} if delta == {} and FAULT != "stream-usage" else {}
+            more = {"usage": usage} if delta == {} and not has("stream-usage") else {}
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             yield json.dumps({**base, "choices": [choice], **more})
-        if FAULT != "stream-undone":
+        if not has("stream-undone"):
             yield "[DONE]"
-        if FAULT == "stream-more":
+        if has("stream-more"):
             yield json.dumps({**base, "choices": [], "usage": usage})
 
 
@@ -316,26 +321,35 @@ Unix = type("Unix", (socketserver.ThreadingUnixStreamServer,), SETTING)
 Tcp = type("Tcp", (socketserver.ThreadingTCPServer,), SETTING)
 
 
+def chatter():
+    """More lines than anybody wants to read."""
+    for number in range(100_000):
+        print("line", number, file=sys.stderr if number % 2 else sys.stdout)
+    sys.stdout.flush()
+
+
 def main():
-    if FAULT == "leaves":
+    if has("leaves"):
         print("no such setting: frobs", file=sys.stderr)
         sys.exit(3)
-    if FAULT == "silent":
+    if has("silent"):
         threading.Event().wait()
     if "LOOM_PLUGIN_SOCKET" in os.environ:
         path = os.environ["LOOM_PLUGIN_SOCKET"]
         server = Unix(path, Handler)
-        if FAULT == "open-socket":
+        if has("open-socket"):
             Path(path).chmod(0o666)
     else:
-        host = "0.0.0.0" if FAULT == "all-addresses" else os.environ["LOOM_PLUGIN_HOST"]
+        host = "0.0.0.0" if has("all-addresses") else os.environ["LOOM_PLUGIN_HOST"]
         server = Tcp((host, int(os.environ["LOOM_PLUGIN_PORT"])), Handler)
-    if FAULT == "tell-token":
+    if has("tell-token"):
         print("my token is", TOKEN, flush=True)
-    if FAULT == "child":
+    if has("chatter"):
+        threading.Thread(target=chatter, daemon=True).start()
+    if has("child"):
         subprocess.Popen(["sleep", "60"], start_new_session=True)
-    status = 3 if FAULT == "leaves-badly" else 0
-    signal.signal(signal.SIGTERM, lambda *_: FAULT == "stays" or os._exit(status))
+    status = 3 if has("leaves-badly") else 0
+    signal.signal(signal.SIGTERM, lambda *_: has("stays") or os._exit(status))
     server.serve_forever(poll_interval=0.05)
 
 

@@ -18,6 +18,7 @@ SECRET = "sk-examined-7c1e"
 
 FAULTS = {
     "": "",
+    "chatter": "",
     "manifest": "manifest.valid",
     "leaves": "start.answers",
     "silent": "start.answers",
@@ -26,7 +27,6 @@ FAULTS = {
     "all-addresses": "start.private",
     "open-models": "auth.missing",
     "prefix-token": "auth.wrong",
-    "no-auth": "auth.missing auth.wrong",
     "token-scheme": "auth.right",
     "metadata-text": "metadata.valid",
     "redirect": "metadata.valid",
@@ -34,14 +34,11 @@ FAULTS = {
     "metadata-api": "metadata.api-version",
     "metadata-default": "metadata.schema",
     "health-503": "health.before-initialize",
-    "health-bare": "health.before-initialize health.after-initialize stream.cancel",
     "chat-early": "chat.before-initialize",
-    "chat-crash": "chat.before-initialize",
     "no-required": "initialize.missing-required",
     "no-types": "initialize.wrong-type",
-    "types-500": "initialize.wrong-type",
     "no-config": "initialize.ok",
-    "unhealthy": "health.after-initialize stream.cancel",
+    "unhealthy": "health.after-initialize",
     "models-wrapped": "models.array",
     "answer-empty": "chat.answer",
     "hang": "chat.answer",
@@ -51,19 +48,13 @@ FAULTS = {
     "strict-fields": "chat.unknown-fields",
     "text-only": "chat.parts",
     "any-model": "chat.unknown-model",
-    "model-code": "chat.unknown-model",
     "json-500": "chat.bad-json",
-    "json-crash": "chat.bad-json",
     "any-messages": "chat.invalid",
     "no-stream": "stream.events",
     "stream-kind": "stream.events",
-    "stream-text": "stream.events",
-    "stream-error": "stream.events",
     "stream-reason": "stream.finish",
     "stream-usage": "stream.usage",
     "stream-undone": "stream.done",
-    "stream-more": "stream.done",
-    "stream-torn": "stream.done",
     "stream-endless": "stream.done",
     "stream-held": "stream.incremental",
     "stream-leak": "stream.cancel",
@@ -71,7 +62,6 @@ FAULTS = {
     "stream-ids": "concurrency.streams",
     "all-paths": "http.not-found",
     "get-chat": "http.method",
-    "post-metadata": "http.method",
     "no-keep-alive": "http.keep-alive",
     "small-body": "http.large-body",
     "no-chunked": "http.chunked-request",
@@ -80,12 +70,18 @@ FAULTS = {
     "no-cleanup": "cleanup.ok",
     "error-shape": "errors.shape",
     "stays": "exit.clean",
-    "leaves-badly": "exit.clean",
     "child": "exit.nothing-left",
     "tell-token": "log.secrets",
-    "tell-config": "log.secrets",
+    # Further ways to break what a single fault broke above, several at a time.
+    "chat-crash types-500 model-code json-crash stream-text post-metadata leaves-badly": (
+        "chat.before-initialize initialize.wrong-type chat.unknown-model chat.bad-json "
+        "stream.events http.method exit.clean"
+    ),
+    "no-auth stream-error tell-config": "auth.missing auth.wrong stream.events log.secrets",
+    "stream-more": "stream.done",
+    "health-bare stream-torn": "health.before-initialize health.after-initialize stream.done",
 }
-"""A fault of faulty.py, and the clauses that find it."""
+"""Faults of faulty.py, and the clauses that find them."""
 
 WAITING = {"hang", "stream-endless", "stream-leak"}
 """Faults that are found by waiting: a call may take less."""
@@ -107,7 +103,7 @@ def folder(place: Path, fault: str) -> Path:
         },
         "command": sys.executable,
         "args": ["-S", "-E", FAULTY.name],
-        "env": {"FAULT": fault},
+        "env": {"FAULTS": fault},
         "transport": "tcp" if fault == "all-addresses" else "unix",
         "startup_timeout": 0.5 if fault in {"silent", "garbage"} else 20,
         "stop_timeout": 0.2 if fault == "stays" else 20,

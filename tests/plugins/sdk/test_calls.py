@@ -5,6 +5,7 @@ import datetime
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -208,7 +209,10 @@ async def test_a_traceback_is_for_the_log_alone(
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("after", [0, 1])
-async def test_a_caller_that_leaves_cancels_the_handler(stream: bool, after: int) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "unix:{}/p.sock"])
+async def test_a_caller_that_leaves_cancels_the_handler(
+    stream: bool, after: int, address: str, tmp_path: Path
+) -> None:
     plugin = sdk.Plugin("p", version="1.0.0")
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
@@ -223,7 +227,7 @@ async def test_a_caller_that_leaves_cancels_the_handler(stream: bool, after: int
             cancelled.set()
             raise
 
-    async with plugin.serving("127.0.0.1:0", TOKEN) as running:
+    async with plugin.serving(address.format(tmp_path), TOKEN) as running:
         async with linked(running) as link:
             await link.ask("POST", "/initialize", {})
             link.send("POST", "/chat/completions", asking(stream=stream))
