@@ -17,6 +17,7 @@ from loomproxy.core.gate import connections_affordable
 from loomproxy.log import hear_libraries, log, show
 from loomproxy.node.control import Launch, Node
 from loomproxy.node.reload import Source
+from loomproxy.plugins.status import State
 from loomproxy.process import environment
 
 
@@ -78,17 +79,46 @@ def _greet(node: Node) -> None:
     addresses = [one.address for one in node.sockets.listening]
     lines += [f"  listens on  {address}" for address in addresses]
     lines += [f"  admin at    {node.admin_address}"]
-    if node.config.static.node.demo_upstream and addresses:
-        lines += ["", "Try:", *_things_to_try(addresses[0], node.admin_address)]
+    lines += things_to_try(node)
     show("\n".join([*lines, ""]))
 
 
-def _things_to_try(address: str, admin_address: str) -> list[str]:
-    """Three lines for a shell: a request, a stream, the health."""
-    url = f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 # shown, not bound
+def things_to_try(node: Node) -> list[str]:
+    """Lines for a shell: what the demo upstream answers, a chat, the health; none without these."""
+    static = node.config.static
+    listening = node.sockets.listening
+    lines = []
+    if static.node.demo_upstream and listening:
+        url = _url(listening[0].address)
+        lines += [f"curl -i {url}/hello", f"curl -N {url}/stream"]
+    chatting = {listener.name for listener in static.listeners if listener.chat}
+    manager = node.guests.manager
+    models = [
+        f"{plugin.provider_type}/{plugin.models[0]}"
+        for plugin in (manager.status() if manager is not None else ())
+        if plugin.models and plugin.state is State.READY
+    ]
+    for one in listening:
+        if one.name in chatting and not one.path and models:
+            lines.append(_chat(_url(one.address), models[0]))
+            break
+    if not lines:
+        return []
+    lines.append(_health(node.admin_address))
+    return ["", "Try:", *(f"  {line}" for line in lines)]
+
+
+def _url(address: str) -> str:
+    return f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 # shown, not bound
+
+
+def _chat(url: str, model: str) -> str:
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello there"}}]}}'
+    return f"curl -s {url}/v1/chat/completions -d '{body}'"
+
+
+def _health(admin_address: str) -> str:
     if admin_address.startswith("unix:"):
         path = admin_address.removeprefix("unix:")
-        health = f"curl -s --unix-socket {path} http://localhost/health"
-    else:
-        health = f"curl -s http://{admin_address}/health"
-    return [f"  curl -i {url}/hello", f"  curl -N {url}/stream", f"  {health}"]
+        return f"curl -s --unix-socket {path} http://localhost/health"
+    return f"curl -s http://{admin_address}/health"

@@ -368,8 +368,9 @@ class Plugin:
         """Why it does not serve, in words for clients; "" while it does."""
         if self.state is State.READY:
             return ""
-        crashed = self.serving is not None and self.serving.crashes > 0
-        return reason(self.provider_type, self.state, crashed=crashed)
+        crashed = self.serving is not None and bool(self.serving.crashes or self.serving.trouble)
+        remote = not self.goal.wish.manifest.command
+        return reason(self.provider_type, self.state, crashed=crashed, remote=remote)
 
     def _changed(self) -> None:
         """One of its processes is in another state."""

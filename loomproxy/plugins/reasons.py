@@ -17,9 +17,11 @@ _WORDS: Final = {
 }
 
 
-def reason(provider_type: str, state: State, *, crashed: bool) -> str:
-    """Why it does not serve, as a sentence."""
+def reason(provider_type: str, state: State, *, crashed: bool, remote: bool = False) -> str:
+    """Why it does not serve, as a sentence; `remote`: it is no process of ours."""
     words = _WORDS[state]
     if state is State.STARTING and crashed:
         words = _WORDS[State.BACKOFF]
+    if remote and words == _WORDS[State.BACKOFF]:
+        words = "cannot be reached"
     return f"The plugin {provider_type} {words}."

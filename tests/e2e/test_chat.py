@@ -308,12 +308,12 @@ def test_models_are_listed_and_found(guests: Worker) -> None:
 
 
 def test_a_provider_that_is_not_ready_says_why(guests: Worker) -> None:
-    guests.publish(Provider("broken", models=(Model("m"),), reason="it left with status 3"))
+    guests.publish(Provider("broken", models=(Model("m"),), reason="It left with status 3."))
     with guests.caller() as caller:
         answer = ask(caller, body("broken/m"))
         listed = caller.get("/v1/models").json()
     assert (answer.status, answer.head.field("retry-after")) == (503, "1")
-    assert "it left with status 3" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["message"].endswith("It left with status 3.")
     assert not [each for each in listed["data"] if each["owned_by"] == "broken"]
 
 

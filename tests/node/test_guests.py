@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from loomproxy.config.model import Config, Dynamic, Plugins, Pool
+from loomproxy.config.model import Config, Dynamic, Listener, Plugins, Pool
 from loomproxy.core.chat.provider import Provider
 from loomproxy.node.guests import Ground, Rooms
+from loomproxy.node.main import things_to_try
 from tests.node.stage import DEADLINE_S, Stage, config, run, stage
 from tests.plugins.garden import Garden
 
@@ -178,3 +179,31 @@ def test_what_a_killed_node_left_is_swept_and_what_a_living_one_has_is_not() -> 
         for rooms in (living, other):
             rooms.remove()
             assert not rooms.directory.exists()
+
+
+def test_the_greeting_has_a_chat_to_try_where_a_listener_takes_chats(garden: Garden) -> None:
+    said: list[list[str]] = []
+
+    def play(*, chat: bool) -> Callable[[], Any]:
+        async def greet() -> None:
+            listener = Listener("public", "127.0.0.1:0", chat=chat)
+            plain = msgspec.structs.replace(
+                with_plugins(garden, watch=False), static=config(listeners=(listener,)).static
+            )
+            async with stage(plain) as it:
+                await until(it, serves(it, "acme"))
+                (address,) = [one.address for one in it.node.sockets.listening]
+                said.append([line.replace(address, "ADDRESS") for line in things_to_try(it.node)])
+
+        return greet
+
+    garden.plant("acme")
+    run(play(chat=True))
+    run(play(chat=False))
+    title, chat, health = said[0][1:]
+    assert title == "Try:"
+    assert chat.startswith(
+        """  curl -s http://ADDRESS/v1/chat/completions -d '{"model": "acme/one","""
+    )
+    assert health.endswith("/health")
+    assert said[1] == []

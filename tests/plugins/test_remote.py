@@ -51,7 +51,7 @@ def test_remote_plugin_is_introduced_probed_and_introduced_again_when_it_was_awa
                 "far",
                 **PLAIN,
                 endpoint=f"unix:{socket_of(it, 'far')}",
-                auth={"value": f"Bearer {TOKEN}"},
+                auth={"secret": TOKEN},
                 startup_timeout=0.5,
             )
             await it.begin()
@@ -59,6 +59,8 @@ def test_remote_plugin_is_introduced_probed_and_introduced_again_when_it_was_awa
             await it.until(lambda: message in str(it.status("far").generations))
             await it.until(lambda: it.states()["far"] is State.BACKOFF)
             assert "nobody takes the connection" in it.status("far").last_error
+            away = "The plugin far cannot be reached."
+            await it.until(lambda: it.providers["far"].reason == away)
             with somebody(it, "far") as process:
                 await it.until(lambda: it.is_ready("far"))
                 (endpoint,) = it.providers["far"].endpoints
@@ -95,7 +97,7 @@ def test_remote_plugin_that_is_another_one_is_failed() -> None:
                 "far",
                 **PLAIN,
                 endpoint=f"unix:{socket_of(it, 'real')}",
-                auth={"value": f"Bearer {TOKEN}"},
+                auth={"secret": TOKEN},
             )
             with somebody(it, "real"):
                 await it.begin()
@@ -129,7 +131,7 @@ def test_builtin_provider_is_ready_when_its_models_are_known() -> None:
         asked: list[bytes] = []
         async with estate() as it, upstream(asked) as url:
             plain = {**PLAIN, "type": "builtin", "endpoint": url}
-            it.plant("asks", **plain, health_check_interval=None, auth={"value": "Bearer sk-1"})
+            it.plant("asks", **plain, health_check_interval=None, auth={"secret": "sk-1"})
             it.plant("knows", **plain, health_check_interval=None, models=["small"])
             await it.begin()
             await it.until(lambda: it.is_ready("knows") and it.is_ready("asks"))

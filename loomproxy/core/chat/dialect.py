@@ -12,7 +12,8 @@ import msgspec
 from loomproxy.core.chat.complaint import Complaint
 
 _TOO_MANY: Final = 429
-_SERVER_MIN: Final = 500
+_OF_THE_REQUEST: Final = range(400, 500)
+# Not all else is 5xx: what ends a stream in its middle has no status of its own.
 
 
 class Dialect(Protocol):
@@ -77,7 +78,8 @@ def _type_of(complaint: Complaint) -> str:
     if complaint.status == _TOO_MANY:
         exhausted = complaint.code == "quota_exceeded"
         return "insufficient_quota" if exhausted else "rate_limit_error"
-    return "api_error" if complaint.status >= _SERVER_MIN else "invalid_request_error"
+    asked_wrongly = complaint.status in _OF_THE_REQUEST
+    return "invalid_request_error" if asked_wrongly else "api_error"
 
 
 class _Loom:

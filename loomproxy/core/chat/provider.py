@@ -39,7 +39,7 @@ class Provider(msgspec.Struct, frozen=True):
     provider_type: str
     endpoints: tuple[EndpointSpec, ...] = ()  # those being replaced are not enabled
     models: tuple[Model, ...] = ()  # the first is what a request without a model gets
-    reason: str = ""  # why nothing is enabled, for clients; "" when something is
+    reason: str = ""  # why nothing is enabled, a sentence for clients; "" when something is
     tongue: Tongue = Tongue.PLUGIN
     streaming: bool = True
     target: bytes = b"/chat/completions"  # where its endpoints answer

@@ -40,6 +40,7 @@ def test_an_error_in_each() -> None:
         (429, "rate_limit_exceeded", "rate_limit_error"),
         (429, "quota_exceeded", "insufficient_quota"),
         (502, "internal_error", "api_error"),
+        (0, "timeout", "api_error"),  # in the middle of a stream
     ],
 )
 def test_the_type_of_an_error(status: int, code: str, kind: str) -> None:
