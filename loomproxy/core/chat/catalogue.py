@@ -21,6 +21,9 @@ from loomproxy.core.chat.provider import Model, Provider
 NAMES_SHOWN_MAX: Final = 5
 """In one message."""
 
+NAME_CHARS_SHOWN_MAX: Final = 64
+"""Of a name that a client made up: it can be as long as a body."""
+
 NAMES_COMPARED_MAX: Final = 100
 NAME_CHARS_COMPARED_MAX: Final = 64
 """Bounds of the search for a name that was meant: it takes about a millisecond then."""
@@ -89,7 +92,7 @@ class Catalogue:
         if provider is None:
             return complaints.of_fault(
                 faults.MODEL_NOT_FOUND,
-                f"There is no provider {provider_type!r}; there are: "
+                f"There is no provider {provider_type[:NAME_CHARS_SHOWN_MAX]!r}; there are: "
                 f"{_shown(sorted(self._providers)) or 'none'}.",
                 param="provider_id",
             )
@@ -122,7 +125,7 @@ class Catalogue:
             name[:NAME_CHARS_COMPARED_MAX], names[:NAMES_COMPARED_MAX], n=NAMES_SHOWN_MAX
         )
         hint = f" Did you mean {_shown(close)}?" if close else ""
-        shown = name[:NAME_CHARS_COMPARED_MAX]
+        shown = name[:NAME_CHARS_SHOWN_MAX]
         return complaints.of_fault(
             faults.MODEL_NOT_FOUND,
             f"No provider serves the model {shown!r}.{hint} GET /v1/models lists all there are.",

@@ -144,3 +144,13 @@ def test_the_list_has_what_can_be_asked_now() -> None:
 def test_one_of_the_list(name: str, found: str | None) -> None:
     entry = ALL.entry(name)
     assert (None if entry is None else json.loads(entry)["id"]) == found
+
+
+def test_a_name_without_end_is_shown_as_far_as_anybody_reads() -> None:
+    for found in (
+        ALL.find("x" * 10_000),
+        ALL.find_in("x" * 10_000, "m"),
+        ALL.find("acme/" + "y" * 10_000),
+    ):
+        assert isinstance(found, Complaint)
+        assert len(found.message) < 250
