@@ -7,12 +7,14 @@ takes over from another when all are.
 import asyncio
 from collections.abc import Callable, Mapping
 
+from msgspec import structs
+
 from loomproxy.core.endpoint import EndpointSpec
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.remote import Remote
 from loomproxy.plugins.replica import Replica
 from loomproxy.plugins.setting import Setting
-from loomproxy.plugins.status import GenerationStatus, State
+from loomproxy.plugins.status import GenerationStatus, ReplicaStatus, State
 from loomproxy.plugins.usage import Usage
 from loomproxy.plugins.wish import Goal
 
@@ -126,8 +128,13 @@ class Generation:
             number=self.number,
             version=self.goal.wish.manifest.metadata.version,
             state=self.state,
-            replicas=tuple(replica.status(usages) for replica in self.replicas),
+            replicas=tuple(self._replica(replica.status(usages)) for replica in self.replicas),
         )
+
+    def _replica(self, status: ReplicaStatus) -> ReplicaStatus:
+        """One of its processes, which gets nothing new where all of it gets nothing new."""
+        served = status.state in (State.READY, State.UNHEALTHY)
+        return structs.replace(status, state=State.DRAINING) if self.draining and served else status
 
     def _heard(self) -> None:
         self.was_ready = self.was_ready or self.state is State.READY

@@ -96,8 +96,10 @@ def test_reload_switches_when_the_new_generation_is_ready_and_drains_the_old_one
             assert new.enabled
             assert (draining.enabled, draining.address) == (False, old)
             assert [model.id for model in it.providers["acme"].models] == ["two"]
-            states = [one.state for one in it.status("acme").generations]
-            assert states == [State.READY, State.DRAINING]
+            generations = it.status("acme").generations
+            assert [one.state for one in generations] == [State.READY, State.DRAINING]
+            processes = [replica.state for one in generations for replica in one.replicas]
+            assert processes == [State.READY, State.DRAINING]
             assert it.notes("acme") == ["initialize {}"] * 2
             it.flying = lambda: None  # a worker does not say: whoever is unsure waits
             await asyncio.sleep(0.15)
