@@ -15,6 +15,7 @@ from loomproxy.log import log
 from loomproxy.plugins.call import Caller, CallError, prepare
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.introduce import IntroductionError, introduce
+from loomproxy.plugins.mask import mask
 from loomproxy.plugins.provider import base_path, builtin_endpoint, models_path, remote_endpoint
 from loomproxy.plugins.pulse import Pulse
 from loomproxy.plugins.replica import CLEANUP_TIMEOUT_S, probed
@@ -44,6 +45,7 @@ class Remote:
         self._builtin = wish.manifest.type == "builtin"
         self._at = (builtin_endpoint if self._builtin else remote_endpoint)(wish.manifest)
         self._wish = wish
+        self._mask = mask(wish)  # for all that it says
         self._setting = setting
         self._interval_s = interval_s  # between two probes
         self._changed = changed
@@ -120,7 +122,7 @@ class Remote:
             except TimeoutError:
                 self.trouble = f"not ready in time; it waited for {self._waits_for}"
             except (IntroductionError, CallError) as error:
-                self.trouble = str(error)
+                self.trouble = self._mask(str(error))
                 if isinstance(error, IntroductionError) and error.lasting:
                     self._become(State.FAILED)
                     return
@@ -163,7 +165,8 @@ class Remote:
             while not self._pulse.hangs:
                 pause_s = self._pulse.next_in_s(self._interval_s())
                 await asyncio.sleep(pause_s)  # noqa: TID251 # the configured cadence of probes
-                changed, self.message = await probed(caller, self._pulse, self._interval_s())
+                changed, said = await probed(caller, self._pulse, self._interval_s())
+                self.message = self._mask(said)
                 if changed:
                     self.trouble = "" if self._pulse.healthy else f"unhealthy: {self.message}"
                     self._changed()
@@ -179,7 +182,7 @@ class Remote:
         return Caller(self._at.address, "", base=base, secrets=self._at.secrets)
 
     def _waits(self, what: str) -> None:
-        self._waits_for = what
+        self._waits_for = self._mask(what)
 
     @property
     def _type(self) -> str:

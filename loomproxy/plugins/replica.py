@@ -19,6 +19,7 @@ from loomproxy.plugins.call import Caller, CallError, prepare
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.guest import Guest, GuestSetting, unrunnable
 from loomproxy.plugins.introduce import IntroductionError, introduce
+from loomproxy.plugins.mask import Mask, mask
 from loomproxy.plugins.pulse import Pulse
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import ReplicaStatus, State
@@ -56,6 +57,7 @@ class _Life:
 
     def __init__(self) -> None:
         self.guest: Guest | None = None
+        self.mask = Mask(())  # for all that it says
         self.task: asyncio.Task[None] | None = None  # introduces it, then probes it
         self.pulse = Pulse()
         self.waits_for = "its socket"
@@ -221,9 +223,10 @@ class Replica:
         guest = Guest(
             setting,
             left=lambda end: self._left(life, end),
-            said=lambda stream, line: self._said(self.number, stream, line),
+            said=lambda stream, line: self._said(self.number, stream, life.mask(line)),
             reaper=self._setting.reaper,
         )
+        life.mask = mask(self._wish, guest.token)
         try:
             guest.start()
         except OSError as error:
@@ -240,7 +243,7 @@ class Replica:
         caller = Caller(guest.address, guest.token)
 
         def waits(what: str) -> None:
-            life.waits_for = what
+            life.waits_for = life.mask(what)
 
         try:
             self.models = await introduce(caller, self._wish.found, self._wish.config, waits)
@@ -258,7 +261,8 @@ class Replica:
         while not life.pulse.hangs:
             pause_s = life.pulse.next_in_s(self._interval_s())
             await asyncio.sleep(pause_s)  # noqa: TID251 # the configured cadence of probes
-            changed, self.message = await probed(caller, life.pulse, self._interval_s())
+            changed, said = await probed(caller, life.pulse, self._interval_s())
+            self.message = life.mask(said)
             if changed:
                 log(
                     "plugin is well again" if life.pulse.healthy else "plugin is not well",
@@ -292,7 +296,7 @@ class Replica:
         """The process is gone."""
         if life.task is not None:
             life.task.cancel()
-        self.last_exit = life.trouble or _described(end)
+        self.last_exit = life.mask(life.trouble or _described(end))
         if self._leaving:
             self._tell(Event.LEFT)
             if self._child.state is not child.State.STOPPED:

@@ -33,6 +33,9 @@ EXCERPT_CHARS_MAX: Final = 200
 MESSAGE_CHARS_MAX: Final = 4096
 """Of a provider's own words; what is longer is cut."""
 
+KEY_REFUSED: Final = "The provider refused the proxy's key."
+"""All that a client is told of that: a provider's own words about a key may quote it."""
+
 RETRY_SOON: Final = "1"
 """Retry-After of what may be well in a moment."""
 
@@ -142,10 +145,11 @@ def _of_plugin(body: bytes, wait: str) -> Complaint | None:
     status = STATUS_OF_CODE.get(said.code)
     if status is None:
         return None
+    refused = said.code == "authentication_failed"
     return Complaint(
         status,
         said.code,
-        said.message[:MESSAGE_CHARS_MAX],
+        KEY_REFUSED if refused else said.message[:MESSAGE_CHARS_MAX],
         retry_after=_wait_of(said.details) or wait,
         transient=said.transient,
     )
@@ -173,7 +177,7 @@ def _wait(said: str) -> str:
 def _of_openai(status: int, body: bytes, wait: str) -> Complaint | None:
     if status in _UNAUTHENTICATED:
         code = "authentication_failed"
-        return Complaint(STATUS_OF_CODE[code], code, "The provider refused the proxy's key.")
+        return Complaint(STATUS_OF_CODE[code], code, KEY_REFUSED)
     try:
         said = msgspec.json.decode(body, type=_OpenAiErrors).error
     except _UNREADABLE:

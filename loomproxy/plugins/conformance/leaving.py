@@ -5,11 +5,9 @@ from typing import Final
 from loomproxy.plugins.conformance.scene import Scene
 from loomproxy.plugins.conformance.seat import a_moment
 from loomproxy.plugins.conformance.verdict import Clauses, Kind, Unmet
+from loomproxy.plugins.mask import SECRET_CHARS_MIN
 
 CLAUSES: Final = Clauses[Scene]()
-
-SECRET_CHARS_MIN: Final = 6
-"""A shorter value of the configuration is too likely to stand in a line by chance."""
 
 _SIGTERM: Final = 15
 _LOOKS_MAX: Final = 25  # of a_moment(): half a second for what was killed with its group to be gone

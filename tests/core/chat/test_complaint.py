@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from loomproxy.core import fault as faults
 from loomproxy.core.chat import complaint as complaints
-from loomproxy.core.chat.complaint import MESSAGE_CHARS_MAX, STATUS_OF_CODE, Complaint, of_fault
+from loomproxy.core.chat.complaint import (
+    KEY_REFUSED,
+    MESSAGE_CHARS_MAX,
+    STATUS_OF_CODE,
+    Complaint,
+    of_fault,
+)
 from loomproxy.core.chat.provider import Tongue
 from loomproxy.core.fault import FAULTS, Fault
 
@@ -60,8 +66,9 @@ def test_what_may_be_well_soon_says_when(fault: Fault) -> None:
 
 @pytest.mark.parametrize("code", STATUS_OF_CODE)
 def test_the_code_of_a_plugin_decides_the_status(code: str) -> None:
+    words = KEY_REFUSED if code == "authentication_failed" else "Why."
     assert plugin({"code": code, "message": "Why.", "transient": True}) == Complaint(
-        STATUS_OF_CODE[code], code, "Why.", transient=True
+        STATUS_OF_CODE[code], code, words, transient=True
     )
 
 
@@ -137,6 +144,14 @@ def test_our_key_that_is_refused_is_not_the_client_s_affair(status: int) -> None
     told = openai({"error": {"message": "Incorrect API key: sk-12…"}}, status)
     assert (told.status, told.code, told.verbatim) == (502, "authentication_failed", b"")
     assert "sk-12" not in told.message
+
+
+def test_what_a_plugin_says_of_our_key_is_not_the_client_s_affair_either() -> None:
+    error = {"code": "authentication_failed", "message": "Incorrect API key: sk-12…"}
+    told = plugin({**error, "details": {"retry_after": 3}})
+    assert (told.status, told.code, told.retry_after) == (502, "authentication_failed", "3")
+    assert told.message == KEY_REFUSED
+    assert complaints.read_event(json.dumps(error).encode()).message == KEY_REFUSED
 
 
 def test_a_refused_key_needs_no_words() -> None:
