@@ -51,16 +51,19 @@ def test(  # noqa: PLR0913 - each an option of the command
     within_s: float,
     as_json: bool,
 ) -> None:
-    """Hold a plugin to the contract: one verdict per clause; exit 1 when one fails.
+    """Hold a plugin to the contract, clause by clause.
 
-    DIR is a plugin's folder: it is started as the proxy would start it, and ended afterwards. URL
-    is that of a plugin which runs already, as http://127.0.0.1:8090 or unix:/run/acme.sock.
+    The exit status is 1 when a clause fails. DIR is a plugin's folder: it is started as the proxy
+    would start it, and ended afterwards. URL is that of a plugin which runs already, as
+    http://127.0.0.1:8090 or unix:/run/acme.sock.
     """
     from loomproxy.plugins.conformance import report
     from loomproxy.plugins.conformance.examine import examine
     from loomproxy.plugins.conformance.target import target as target_of
     from loomproxy.process import environment
 
+    if not (token.isascii() and token.isprintable()):
+        raise click.BadParameter("it has signs that no field can hold.", param_hint="--token")
     subject = target_of(
         target,
         environment(),
@@ -122,7 +125,7 @@ def _from_file(file: str) -> Mapping[str, object]:
     help="Where its folder goes.",
 )
 def new(*, name: str, lang: str, parent: str) -> None:
-    """Begin a plugin: a folder NAME with all that is needed to pass `plugins test` at once."""
+    """Begin a plugin: a folder that passes `test` at once."""
     from loomproxy.plugins.scaffold.scaffold import ScaffoldError, scaffold
 
     try:

@@ -28,7 +28,13 @@ from loomproxy.config.problem import Problems
 from loomproxy.core import route as core
 from loomproxy.core.chat.catalogue import Catalogue
 from loomproxy.core.chat.provider import Provider
-from loomproxy.core.endpoint import EjectionPolicy, EndpointSpec, KeepaliveSpec, TlsSpec
+from loomproxy.core.endpoint import (
+    Address,
+    EjectionPolicy,
+    EndpointSpec,
+    KeepaliveSpec,
+    TlsSpec,
+)
 from loomproxy.core.http1.limits import Limits
 from loomproxy.core.hygiene import Family, ForwardPolicy, HeaderOps
 from loomproxy.core.pool import Balance, PoolSpec, ProbeSpec
@@ -157,9 +163,14 @@ def tls_spec(tls: Tls) -> TlsSpec:
 
 def _provider_pool(provider: Provider) -> PoolSpec:
     """A provider's endpoints as a pool; whether they are well is the node's to find out."""
+    by_address: dict[Address, EndpointSpec] = {}
+    for endpoint in provider.endpoints:
+        # Of two generations at one address, as a remote plugin's are, the one that serves counts.
+        if endpoint.enabled or endpoint.address not in by_address:
+            by_address[endpoint.address] = endpoint
     return PoolSpec(
         name=provider.pool,
-        endpoints=provider.endpoints,
+        endpoints=tuple(by_address.values()),
         balance=Balance.LEAST_IN_FLIGHT,
         follows=True,
     )

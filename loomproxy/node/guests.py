@@ -89,9 +89,11 @@ class Guests:
         self._wait_until = loop.time() + startup_s * REQUIRED_WAIT_RATIO
         await self.configure(section)
 
-    def problems(self, section: Plugins) -> tuple[str, ...]:
-        """What the plugins that there are have against a new configuration."""
-        return self._manager.problems(section) if self._manager is not None else ()
+    async def problems(self, section: Plugins) -> tuple[str, ...]:
+        """What the plugins that are there now have against a new configuration."""
+        if self._manager is None:
+            return ()
+        return await self._manager.problems(section, self._directory(section))
 
     async def configure(self, section: Plugins) -> None:
         """Follow another configuration of plugins."""

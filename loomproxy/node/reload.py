@@ -90,7 +90,7 @@ class Reloader:
         problems = static_changes(self._supervisor.static, config.static)
         if problems:
             return tuple(str(problem) for problem in problems)
-        refused = self._guests.problems(config.plugins)
+        refused = await self._guests.problems(config.plugins)
         if not refused:
             refused = await self._supervisor.publish(config.dynamic)
         if not refused:

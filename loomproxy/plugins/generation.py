@@ -102,6 +102,12 @@ class Generation:
         for replica in self.replicas:
             replica.start()
 
+    def retire(self) -> None:
+        """Nothing new for it, and no new process: what serves may finish what it has."""
+        self.draining = True
+        for replica in self.replicas:
+            replica.retire()
+
     async def stop(self) -> None:
         """End all of it, at the same time; return when nothing is left."""
         self.draining = True

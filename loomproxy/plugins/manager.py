@@ -37,7 +37,7 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Manager:
-    """All plugins. `begin` it in a running loop, `end` it when no worker is left."""
+    """All plugins. Make it in a running loop, `configure` it, `end` it when no worker is left."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -52,21 +52,27 @@ class Manager:
 
     # Its life.
 
-    async def begin(self, section: Plugins, directory: Path | None) -> None:
-        """Look for plugins in `directory` (None: there is none), and start those that are there."""
-        await self.configure(section, directory)
-
     async def configure(self, section: Plugins, directory: Path | None) -> None:
-        """Follow another configuration; each plugin that it concerns is reloaded."""
+        """Keep the plugins in `directory` (None: there are none) as `section` says, from now on.
+
+        The first time that starts them; later, each that it concerns is reloaded.
+        """
         watched = self._watching is not None and section.watch and directory == self._directory
         self._section, self._directory = section, directory
         await self.look()
         if not watched:
             self._watch()
+        nobody = section.config.keys() - self._plugins.keys()
+        if nobody:
+            names = ", ".join(sorted(nobody))
+            log("plugins.config names plugins that are not there", level="warning", plugins=names)
 
-    def problems(self, section: Plugins) -> tuple[str, ...]:
-        """What the plugins that there are have against a configuration; nothing is done."""
-        return problems(self._look, section)
+    async def problems(self, section: Plugins, directory: Path | None) -> tuple[str, ...]:
+        """What the plugins that are there now have against a configuration; nothing is done."""
+        environ = self._setting.environment
+        untouched: frozenset[Path] = frozenset()
+        seen = await asyncio.to_thread(look, directory, environ, self._look, untouched)
+        return problems(seen, section)
 
     async def end(self) -> None:
         """End all plugins, at the same time; return when nothing of them is left."""

@@ -241,7 +241,7 @@ class Plugin:
         self.refusal = ""
         log("plugin reloaded", plugin=self.provider_type, generation=candidate.number)
         self._note_switch()
-        self._setting.background(self._drain(old), "drain of a plugin")
+        self._drain_soon(old)
         return ()
 
     def _note_switch(self) -> None:
@@ -258,15 +258,19 @@ class Plugin:
         if old is None:
             self._publish_soon()
             return
-        old.draining = True
         self.leaving.append(old)
+        self._drain_soon(old)
         await self._publish()
-        self._setting.background(self._drain(old), "drain of a plugin")
+
+    def _drain_soon(self, generation: Generation) -> None:
+        generation.retire()
+        self._setting.background(self._drain(generation), "drain of a plugin")
 
     async def _drain(self, generation: Generation) -> None:
-        """Wait until nothing is in flight on an old generation, and end it."""
+        """Have workers send nothing new to an old generation, wait for the rest, and end it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(generation.goal.wish.manifest.drain_timeout_s):
+                await self._publish_until_taken()
                 while not await self._idle(generation):  # noqa: ASYNC110 # no event says so
                     await asyncio.sleep(DRAIN_POLL_S)  # noqa: TID251 # the cadence of asking workers
         generation.silent = True
@@ -282,7 +286,7 @@ class Plugin:
         return counts is not None and not any(counts.get(address) for address in addresses)
 
     def _end_soon(self, generation: Generation) -> None:
-        generation.draining = True
+        generation.retire()
         generation.silent = True
         self.leaving.append(generation)
         self._setting.background(self._end(generation), "end of a plugin")

@@ -77,6 +77,9 @@ class Remote:
         self._become(State.STARTING)
         self._task = self._setting.spawn(self._live(), "remote plugin")
 
+    def retire(self) -> None:
+        """There is nothing that would be started."""
+
     async def stop(self) -> None:
         """Say good-bye."""
         task, self._task = self._task, None

@@ -133,6 +133,12 @@ class Replica:
         """Begin its first life."""
         self._tell(Event.START)
 
+    def retire(self) -> None:
+        """Do not start it again; a process that has not come to serve is ended."""
+        self._leaving = True
+        if self._child.state not in (child.State.READY, child.State.DRAINING):
+            self._tell(Event.STOP)
+
     async def stop(self) -> None:
         """Ask it to clean up and leave, end it when it does not; return when it is gone."""
         self._leaving = True

@@ -330,3 +330,13 @@ def test_providers_have_pools_and_a_catalogue() -> None:
     pool = compiled.pools["plugin:acme"]
     assert (pool.endpoints, pool.follows) == (endpoints, True)
     assert compiled.catalogue.find("m") == Target(acme, "m")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_generations_at_one_address_are_one_endpoint(order: int) -> None:
+    old = EndpointSpec(Address("api.example", 80), enabled=False)
+    new = EndpointSpec(Address("api.example", 80), secrets=((b"a", b"b"),))
+    other = EndpointSpec(Address(path="/run/a"))
+    acme = Provider("acme", (*(old, new)[::order], other))
+    compiled = compile_snapshot(config(), 7, (acme,))
+    assert compiled.pools["plugin:acme"].endpoints == (new, other)

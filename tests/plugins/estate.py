@@ -75,6 +75,9 @@ class Estate(Garden):
     def is_ready(self, name: str) -> bool:
         return self.states().get(name) is State.READY and self.providers[name].ready
 
+    def is_published(self, name: str) -> bool:
+        return self.providers[name].ready
+
     def states(self) -> dict[str, State]:
         return {one.provider_type: one.state for one in self.manager.conditions()}
 

@@ -65,14 +65,15 @@ def test_configuration_is_checked_before_anything_runs() -> None:
             assert "plugins.config.acme.colour" in why
             assert it.pids() == []
             good = section(config={"acme": {"key": "secret"}})
-            assert it.manager.problems(good) == ()
+            assert await it.manager.problems(good, it.directory) == ()
             await it.manager.configure(good, it.directory)
             await it.until(lambda: it.is_ready("acme"))
             assert it.notes("acme") == ['initialize {"key": "secret", "size": 3}']
             assert it.status("acme").config == {"key": "***", "size": 3}
             # Another one that is wrong is told, and what runs goes on.
             bad = section(config={"acme": {}})
-            assert "plugins.config.acme.key" in it.manager.problems(bad)[0]
+            (problem,) = await it.manager.problems(bad, it.directory)
+            assert problem.startswith("plugins.config.acme.key")
             await it.manager.configure(bad, it.directory)
             await it.until(lambda: it.status("acme").reloads_failed == 1)
             assert it.is_ready("acme")
@@ -110,6 +111,44 @@ def test_reload_switches_when_the_new_generation_is_ready_and_drains_the_old_one
             # At no moment was there none.
             ready = [one["acme"].ready for one in it.history]
             assert all(ready[ready.index(True) :])
+
+    asyncio.run(play())
+
+
+def test_old_generation_that_dies_while_it_drains_is_not_started_again() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            it.plant("acme")
+            await it.begin()
+            await it.until(lambda: it.is_ready("acme"))
+            address = str(it.providers["acme"].endpoints[0].address)
+            pid = it.pid("acme")
+            it.flying = lambda: {address: 1}
+            assert (await it.manager.reload("acme")).ok
+            assert pid in it.pids()
+            os.kill(pid, signal.SIGKILL)
+            await it.until(lambda: len(it.status("acme").generations) == 1)
+            assert it.status("acme").restarts == 0
+            assert [line.text for line in it.manager.logs("acme", 0, 9)] == ["hello from acme"] * 2
+
+    asyncio.run(play())
+
+
+def test_workers_that_do_not_take_a_publication_are_asked_again() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            it.plant("acme")
+            await it.begin()
+            await it.until(lambda: it.is_ready("acme"))
+            it.refuses = lambda _all: "not now"
+            pid = it.pid("acme")
+            report = asyncio.get_running_loop().create_task(it.manager.stop("acme"))
+            await it.until(lambda: it.states()["acme"] is State.DRAINING)
+            assert it.is_published("acme")
+            assert it.pids() == [pid]  # nobody was told, so it serves on
+            it.refuses = lambda _all: ""
+            assert (await report).state is State.STOPPED
+            assert not it.is_published("acme")
 
     asyncio.run(play())
 

@@ -19,6 +19,7 @@ from loomproxy.plugins.manifest import (
     read,
 )
 from loomproxy.plugins.schema import configure
+from loomproxy.plugins.wire import MODELS_MAX
 from tests.plugins.manifests import (
     BUILTIN,
     METADATA,
@@ -173,6 +174,12 @@ def test_every_key_of_a_builtin_provider(tmp_path: Path) -> None:
 def test_what_says_what_would_be_without_it_is_no_mistake(tmp_path: Path) -> None:
     without = {"command": "", "args": [], "env": {}, "replicas": 1, "transport": "unix"}
     assert good(tmp_path, {**BUILTIN, **without, "limits": None}) == good(tmp_path, BUILTIN)
+
+
+def test_as_many_models_as_are_allowed_are_good(tmp_path: Path) -> None:
+    models = good(tmp_path, {**PROCESS, "models": list(map(str, range(MODELS_MAX)))}).models
+    assert models is not None
+    assert len(models) == MODELS_MAX
 
 
 def test_references_are_resolved_from_the_environment_and_beside_the_manifest(

@@ -22,6 +22,7 @@ from loomproxy.plugins.wire import (
     CODES,
     ERROR_BYTES_MAX,
     EXCERPT_CHARS_MAX,
+    HEALTH_BYTES_MAX,
     MESSAGE_CHARS_MAX,
     MODELS_MAX,
     UPSTREAM_MODELS_BYTES_MAX,
@@ -264,6 +265,18 @@ def test_models_of_a_wrong_shape_are_told(body: object, path: str) -> None:
     assert path in problems_of(models_of(encoded(body)))
 
 
+def test_as_many_models_as_are_allowed_are_good() -> None:
+    read = models_of(encoded([{"id": str(number)} for number in range(MODELS_MAX)]))
+    assert isinstance(read, tuple), str(read)
+    assert len(read) == MODELS_MAX
+
+
+def test_an_answer_of_just_the_size_that_is_allowed_is_read() -> None:
+    whole = b'{"healthy": true}'.ljust(HEALTH_BYTES_MAX)
+    assert health_of(whole) == HealthStatus(healthy=True)
+    assert isinstance(health_of(whole + b" "), Problems)
+
+
 def test_every_model_that_is_wrong_is_told_at_once() -> None:
     body = [{"id": "a"}, {"id": 1}, {"id": "b", "deprecated": "no"}]
     assert set(problems_of(models_of(encoded(body)))) == {"models[1].id", "models[2].deprecated"}
@@ -362,6 +375,11 @@ def test_a_body_that_is_no_error_is_told_with_its_status_and_its_beginning(body:
 def test_an_error_without_a_body_is_told_with_its_status(body: bytes) -> None:
     message = error_of(418, body).message
     assert message == "the plugin answered 418 without a PluginError"
+
+
+def test_a_body_that_just_fits_is_told_whole() -> None:
+    assert error_of(500, b"x" * EXCERPT_CHARS_MAX).message.endswith("x" * EXCERPT_CHARS_MAX)
+    assert error_of(500, b"x" * (EXCERPT_CHARS_MAX + 1)).message.endswith("x…")
 
 
 def test_a_long_message_is_cut() -> None:

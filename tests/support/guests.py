@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from loomproxy.config.model import Config
 from loomproxy.core.chat.provider import Model, Provider
 from loomproxy.core.endpoint import Address, EndpointSpec
 from tests.support.caller import Caller
+from tests.support.loom import COMMANDS
 from tests.support.origin import Act, Origin
 from tests.support.waiting import WITHIN_S, eventually
 
@@ -34,7 +34,8 @@ TOKEN: Final = "Bearer of-the-guest"
 class Worker:
     """One worker process, told by the test what providers there are."""
 
-    def __init__(self, origin: Origin, directory: Path) -> None:
+    def __init__(self, subject: str, origin: Origin, directory: Path) -> None:
+        self._command = COMMANDS[subject]
         self.origin = origin
         self.access_path = directory / "access.log"
         self.providers: dict[str, Provider] = {}
@@ -118,7 +119,7 @@ class Worker:
         self._channel = await ch.node_end(ours, self._heard.put_nowait, lambda _why: None)
         fds = (theirs.fileno(), self._door.fileno())
         self._process = subprocess.Popen(  # noqa: ASYNC220 - it is there at once
-            (sys.executable, "-m", "loomproxy", "worker", "--channel", str(fds[0])),
+            (*self._command, "worker", "--channel", str(fds[0])),
             pass_fds=fds,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -152,9 +153,9 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker() -> Iterator[Worker]:
-    """A worker and an origin for its providers."""
+def worker(subject: str) -> Iterator[Worker]:
+    """A worker, from the source tree or the zipapp, and an origin for its providers."""
     with Origin() as origin, tempfile.TemporaryDirectory() as directory:
-        with Worker(origin, Path(directory)) as made:
+        with Worker(subject, origin, Path(directory)) as made:
             yield made
         assert not origin.failures, origin.failures

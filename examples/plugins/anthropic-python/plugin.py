@@ -14,20 +14,6 @@ from anthropic_request import body_of
 
 from loomproxy.plugins import sdk
 
-# By the beginning of their ids: context window, longest answer, dollars per million tokens in, out.
-# A model that is not here has no price, which is better than a wrong one: `prices` can name it.
-KNOWN = {
-    "claude-opus-4-5": (200_000, 64_000, 5.0, 25.0),
-    "claude-opus-4-1": (200_000, 32_000, 15.0, 75.0),
-    "claude-opus-4-20250514": (200_000, 32_000, 15.0, 75.0),
-    "claude-sonnet-4-5": (200_000, 64_000, 3.0, 15.0),
-    "claude-sonnet-4-20250514": (200_000, 64_000, 3.0, 15.0),
-    "claude-haiku-4-5": (200_000, 64_000, 1.0, 5.0),
-    "claude-3-7-sonnet": (200_000, 64_000, 3.0, 15.0),
-    "claude-3-5-haiku": (200_000, 8_192, 0.8, 4.0),
-    "claude-3-haiku": (200_000, 4_096, 0.25, 1.25),
-}
-
 
 @dataclass(frozen=True)
 class Config:
@@ -107,19 +93,14 @@ async def models() -> list[sdk.Model]:
 
 
 def model(name: str, title: str = "") -> sdk.Model:
-    """Return what there is to say of a model: the longest beginning that is known decides."""
-    window, longest, dollars_in, dollars_out = max(
-        ((len(start), known) for start, known in KNOWN.items() if name.startswith(start)),
-        default=(0, (0, 0, None, None)),
-    )[1]
-    for start, prices in plugin.config.price_list.items():
-        if name.startswith(start):
-            dollars_in, dollars_out = prices
+    """Return what there is to say of a model. Prices are the operator's to say: they change."""
+    dollars_in, dollars_out = next(
+        (prices for start, prices in plugin.config.price_list.items() if name.startswith(start)),
+        (None, None),
+    )
     return sdk.Model(
         name,
         name=title,
-        context_window=window,
-        max_output_tokens=longest,
         input_cost_per_mtoken=dollars_in,
         output_cost_per_mtoken=dollars_out,
     )

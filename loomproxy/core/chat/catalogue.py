@@ -21,6 +21,9 @@ from loomproxy.core.chat.provider import Model, Provider
 NAMES_SHOWN_MAX: Final = 5
 """In one message."""
 
+NAME_CHARS_SHOWN_MAX: Final = 64
+"""Of a name that a client made up: it can be as long as a body."""
+
 NAMES_COMPARED_MAX: Final = 100
 NAME_CHARS_COMPARED_MAX: Final = 64
 """Bounds of the search for a name that was meant: it takes about a millisecond then."""
@@ -34,21 +37,25 @@ class Target(msgspec.Struct, frozen=True):
 
     provider: Provider
     model: str  # as the provider calls it
+    listed: bool = True  # by the provider; False: it lists none, and the client chose this name
 
     @property
     def label(self) -> str:
         """What metrics call the model."""
-        known = any(model.id == self.model for model in self.provider.models)
-        return self.model if known else OTHER_MODELS
+        return self.model if self.listed else OTHER_MODELS
 
 
 class Catalogue:
     """The models of all providers of a snapshot."""
 
-    __slots__ = ("_by_model", "_entries", "_providers", "_qualified", "listing")
+    __slots__ = ("_by_model", "_entries", "_own", "_providers", "_qualified", "listing")
 
     def __init__(self, providers: Iterable[Provider] = ()) -> None:
         self._providers = {provider.provider_type: provider for provider in providers}
+        self._own = {
+            name: dict.fromkeys(model.id for model in provider.models)
+            for name, provider in self._providers.items()
+        }
         self._by_model: dict[str, list[str]] = {}
         self._entries: dict[str, bytes] = {}
         for name, provider in self._providers.items():
@@ -85,7 +92,7 @@ class Catalogue:
         if provider is None:
             return complaints.of_fault(
                 faults.MODEL_NOT_FOUND,
-                f"There is no provider {provider_type!r}; there are: "
+                f"There is no provider {provider_type[:NAME_CHARS_SHOWN_MAX]!r}; there are: "
                 f"{_shown(sorted(self._providers)) or 'none'}.",
                 param="provider_id",
             )
@@ -94,8 +101,8 @@ class Catalogue:
             return complaints.of_fault(
                 faults.POOL_UNAVAILABLE, f"The provider {provider_type} is not available: {why}."
             )
-        own = [each.id for each in provider.models]
-        model = model or (own[0] if own else "")
+        own = self._own[provider_type]
+        model = model or next(iter(own), "")
         if not model:
             return complaints.of_fault(
                 faults.CHAT_INVALID,
@@ -105,7 +112,7 @@ class Catalogue:
         if own and model not in own:
             prefix = f"{provider_type}/"
             return self._unknown(prefix + model, [prefix + each for each in own])
-        return Target(provider, model)
+        return Target(provider, model, listed=bool(own))
 
     def entry(self, name: str) -> bytes | None:
         """What GET /v1/models/NAME answers, or None."""
@@ -118,7 +125,7 @@ class Catalogue:
             name[:NAME_CHARS_COMPARED_MAX], names[:NAMES_COMPARED_MAX], n=NAMES_SHOWN_MAX
         )
         hint = f" Did you mean {_shown(close)}?" if close else ""
-        shown = name[:NAME_CHARS_COMPARED_MAX]
+        shown = name[:NAME_CHARS_SHOWN_MAX]
         return complaints.of_fault(
             faults.MODEL_NOT_FOUND,
             f"No provider serves the model {shown!r}.{hint} GET /v1/models lists all there are.",

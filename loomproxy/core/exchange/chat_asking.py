@@ -38,10 +38,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 def begin(x: State, action: Chat, head: RequestHead, now: Instant) -> None:
     """The head of a chat is there."""
-    chat = Talk(
-        DIALECTS[action.dialect],
-        streams=action.streams or b"stream=true" in head.query.split(b"&"),
-    )
+    dialect = DIALECTS[action.dialect]
+    said = dialect.names_provider and b"stream=true" in head.query.split(b"&")  # Loom's way.
+    chat = Talk(dialect, streams=action.streams or said)
     x.chat = chat
     x.table = x.CHAT_TABLE
     x.enter(Phase.POLICY, now + x.timeouts.idle_s)

@@ -1,10 +1,16 @@
 """Where a chat goes, at each attempt anew: the newest endpoints of its provider, and a head."""
 
+from typing import Final
+
 from loomproxy.core import hygiene
 from loomproxy.core.chat import head as heads
 from loomproxy.core.chat.talk import Talk
 from loomproxy.core.exchange.state import State
 from loomproxy.core.pool import Pool
+
+OF_CHATS: Final = hygiene.HeaderOps()
+"""They change nothing. But hygiene remembers heads by the operations that they pass, and those of
+chats, of which no two are alike, shall not push out those of others."""
 
 
 def newest_pool(x: State) -> Pool | None:
@@ -38,7 +44,7 @@ def head_up(x: State, chat: Talk) -> bytes:
         policy=x.snapshot.policy,
         target=head.target,
         host=endpoint.authority,
-        ops=None,
+        ops=OF_CHATS,
         upgrade=False,
         request_id=x.outcome.request_id,
         values=x.values,

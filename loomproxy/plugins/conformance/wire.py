@@ -294,7 +294,7 @@ def encoded(body: Body) -> bytes | None:
     """A body as it is sent."""
     if body is None or isinstance(body, bytes):
         return body
-    return json.dumps(body, ensure_ascii=False).encode()
+    return json.dumps(body).encode()
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

@@ -66,9 +66,13 @@ class Stream:
     async def lines(self) -> AsyncIterator[str]:
         """Yield each line without its end; for NDJSON."""
         lines = wire.Lines()
-        async for piece in self._pieces:
-            for line in lines.feed(piece):
-                yield line
+        try:
+            async for piece in self._pieces:
+                for line in lines.feed(piece):
+                    yield line
+        except wire.TooLarge as error:
+            message = f"The provider's answer cannot be read: {error}."
+            raise PluginError("provider_unavailable", message, transient=False) from None
         last = lines.end()
         if last:
             yield last

@@ -205,9 +205,9 @@ class Lines:
 
     def feed(self, piece: bytes) -> Iterator[str]:
         """Yield the lines that are whole now. What is not UTF-8 becomes U+FFFD."""
-        if (
-            self._after_cr and piece
-        ):  # Its line was yielded at the "\r"; a "\n" still belongs to it.
+        if not piece:
+            return
+        if self._after_cr:  # Its line was yielded at the CR; an LF still belongs to it.
             piece = piece.removeprefix(b"\n")
             self._after_cr = False
         self._rest += piece

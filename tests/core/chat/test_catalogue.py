@@ -50,7 +50,7 @@ ALL = Catalogue((ACME, OTHER, ANY, AWAY, STOPPED))
     ],
 )
 def test_a_name_leads_to_a_provider(name: str, provider: Provider, model: str) -> None:
-    assert ALL.find(name) == Target(provider, model)
+    assert ALL.find(name) == Target(provider, model, listed=provider is not ANY)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_of_many_names_some_are_shown() -> None:
 
 def test_a_model_that_a_client_made_up_has_no_name_in_metrics() -> None:
     assert Target(ACME, "m1").label == "m1"
-    assert Target(ANY, "invented").label == OTHER_MODELS
+    assert Target(ANY, "invented", listed=False).label == OTHER_MODELS
 
 
 def test_the_list_has_what_can_be_asked_now() -> None:
@@ -144,3 +144,13 @@ def test_the_list_has_what_can_be_asked_now() -> None:
 def test_one_of_the_list(name: str, found: str | None) -> None:
     entry = ALL.entry(name)
     assert (None if entry is None else json.loads(entry)["id"]) == found
+
+
+def test_a_name_without_end_is_shown_as_far_as_anybody_reads() -> None:
+    for found in (
+        ALL.find("x" * 10_000),
+        ALL.find_in("x" * 10_000, "m"),
+        ALL.find("acme/" + "y" * 10_000),
+    ):
+        assert isinstance(found, Complaint)
+        assert len(found.message) < 250

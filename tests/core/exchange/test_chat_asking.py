@@ -132,6 +132,19 @@ def test_a_provider_that_speaks_openai_is_asked_for_usage_at_its_own_target() ->
     )
 
 
+def test_only_loom_asks_for_a_stream_in_its_target() -> None:
+    assert (
+        play(market())
+        >> post(ASKED, path=CHAT + "?stream=true")
+        << ...
+        >> whole(ASKED)
+        << ...
+        >> opened()
+        << ...
+        << sends_up(end=body("m1"))
+    )
+
+
 @pytest.mark.parametrize(
     ("target", "more", "streams"),
     [

@@ -127,5 +127,5 @@ def test_a_folder_without_a_manifest_or_with_two_is_told(tmp_path: Path) -> None
 
 
 def test_options_that_make_no_sense_are_refused(by_hand: str) -> None:
-    for options in (["--config", "key"], ["--config", "=1"], ["--timeout", "0"]):
+    for options in (["--config", "key"], ["--config", "=1"], ["--timeout", "0"], ["--token", "ü"]):
         assert run(by_hand, *options).exit_code == 2

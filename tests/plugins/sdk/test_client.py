@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from loomproxy.plugins import sdk
+from loomproxy.plugins.sdk import wire
 from tests.plugins.sdk.upstream import Asked, answer, chunked, provider
+from tests.support.places import silent_place
 
 
 async def error_for(said: Any, **more: Any) -> sdk.PluginError:
@@ -156,6 +158,14 @@ async def test_nobody_listens() -> None:
     assert (caught.value.code, caught.value.transient) == ("provider_unavailable", True)
 
 
+async def test_who_does_not_take_the_connection_is_waited_for_no_longer_than_allowed() -> None:
+    with silent_place() as port:
+        client = sdk.Client(f"http://127.0.0.1:{port}", timeouts=sdk.Timeouts(connect_s=0.05))
+        with pytest.raises(sdk.PluginError, match="no connection within") as caught:
+            await client.get("/")
+    assert caught.value.transient
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [([b"HTTP/1.1 200 OK\r\n"], "no answer within"), ([chunked([])[0]], "nothing came for")],
@@ -203,6 +213,16 @@ async def test_a_stream_of_events_and_one_of_lines() -> None:
             "a stream that was read to its end gives its connection back"
         )
         await client.aclose()
+
+
+async def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINE_BYTES_MAX", 100)
+    async with provider(chunked([b"x" * 60, b"x" * 60])) as upstream:
+        client = sdk.Client(upstream.url)
+        with pytest.raises(sdk.PluginError, match="a line may have 100 bytes") as caught:
+            async with client.stream("/", {}) as stream:
+                assert [line async for line in stream.lines()]
+    assert (caught.value.code, caught.value.transient) == ("provider_unavailable", False)
 
 
 async def test_a_stream_that_is_left_early_closes_its_connection() -> None:
