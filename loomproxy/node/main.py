@@ -92,12 +92,7 @@ def things_to_try(node: Node) -> list[str]:
         url = _url(listening[0].address)
         lines += [f"curl -i {url}/hello", f"curl -N {url}/stream"]
     chatting = {listener.name for listener in static.listeners if listener.chat}
-    manager = node.guests.manager
-    models = [
-        f"{plugin.provider_type}/{plugin.models[0]}"
-        for plugin in (manager.status() if manager is not None else ())
-        if plugin.models and plugin.state is State.READY
-    ]
+    models = _models(node)
     for one in listening:
         if one.name in chatting and not one.path and models:
             lines.append(_chat(_url(one.address), models[0]))
@@ -106,6 +101,19 @@ def things_to_try(node: Node) -> list[str]:
         return []
     lines.append(_health(node.admin_address))
     return ["", "Try:", *(f"  {line}" for line in lines)]
+
+
+def _models(node: Node) -> list[str]:
+    """Names of models that a chat may ask, those that answer already first."""
+    manager = node.guests.manager
+    plugins = manager.status() if manager is not None else ()
+    # A provider without the name of a model: its first one, for who has not said yet which it has.
+    return [
+        f"{plugin.provider_type}/{plugin.models[0] if plugin.models else ''}"
+        for state in (State.READY, State.STARTING)
+        for plugin in plugins
+        if plugin.state is state
+    ]
 
 
 def _url(address: str) -> str:

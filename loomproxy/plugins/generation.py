@@ -37,6 +37,7 @@ class Generation:
         self.number = number
         self.goal = goal
         self.was_ready = False
+        self.on_trial = False  # it starts beside another, which serves until this one can
         self.draining = False  # it gets nothing new
         self.silent = False  # workers know nothing of it
         self.ended = asyncio.Event()
@@ -89,8 +90,8 @@ class Generation:
 
     @property
     def crashes(self) -> int:
-        """How often one of its processes left unasked."""
-        return sum(replica.crashes for replica in self.replicas)
+        """How often one of its processes left unasked; on trial that is a reload that failed."""
+        return 0 if self.on_trial else sum(replica.crashes for replica in self.replicas)
 
     def endpoints(self) -> tuple[EndpointSpec, ...]:
         """Where its processes answer; those that should get nothing new are not enabled."""

@@ -208,6 +208,7 @@ class Plugin:
                 return None
             await self._stir()
         candidate = self.candidate = self._make(goal)
+        candidate.on_trial = True
         candidate.start()
         while not (candidate.all_ready or candidate.trouble or self._dirty):
             await self._stir()
@@ -237,6 +238,7 @@ class Plugin:
             old.draining = False
             self._publish_soon()
             return problems
+        candidate.on_trial = False
         self.reloads += 1
         self.refusal = ""
         log("plugin reloaded", plugin=self.provider_type, generation=candidate.number)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loomproxy.config.compile import compile_snapshot
@@ -49,7 +49,6 @@ def told_or_taken(tree: dict[str, Any]) -> bool:
     return all(each.path and each.seen and each.expected and each.do for each in result.items)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(NAMES, JUNK, max_size=6))
 def test_any_junk_is_a_config_or_problems_but_never_a_traceback(tree: dict[str, Any]) -> None:
     assert told_or_taken(tree)
@@ -84,7 +83,6 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(_places(GOOD)), JUNK), min_size=1, max_size=3))
 def test_junk_in_any_place_of_a_good_file_is_told_or_taken(
     changes: list[tuple[tuple[Any, ...], Any]],

@@ -124,4 +124,4 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestSlots.settings = settings(max_examples=80, stateful_step_count=40)

@@ -274,7 +274,7 @@ def counters(tally: Tally) -> dict[str, float]:
     return flat
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["count", "tell", "die"]), OUTCOMES)))
 def test_sums_never_go_backwards(story: list[tuple[int, str, Outcome]]) -> None:
     totals = Totals()

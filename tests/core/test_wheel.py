@@ -176,7 +176,7 @@ class Deadlines(RuleBasedStateMachine):
 
 
 TestDeadlines = Deadlines.TestCase
-TestDeadlines.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDeadlines.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @given(st.lists(st.floats(0.0, 1e6), max_size=50), st.floats(0.0, 1e6))

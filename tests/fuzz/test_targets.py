@@ -45,7 +45,7 @@ def test_a_target_holds_for_what_it_begins_with(name: str) -> None:
 
 
 @BY_NAME
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_a_target_holds_near_what_it_begins_with(name: str, data: st.DataObject) -> None:
     target = TARGETS[name]

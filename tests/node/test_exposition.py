@@ -252,7 +252,7 @@ def test_house_without_workers_has_a_page_too() -> None:
     assert value(page, "connections", side="upstream") == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(), st.text())
 def test_any_name_survives_the_journey(route: str, pool: str) -> None:
     tally = Tally()

@@ -171,6 +171,7 @@ def test_reload_to_something_broken_keeps_the_old_generation_and_says_why() -> N
             (it.directory / "acme" / "plugin.json").write_text("{")
             await it.manager.look()
             await it.until(lambda: it.status("acme").reloads_failed == 3)
+            assert it.status("acme").restarts == 0  # nothing that served has left
             assert "plugin.json" in it.status("acme").last_error
             it.plant("acme", {"version": "2.0.0", "model": "two"}, startup_timeout=15.0)
             it.refuses = lambda all_: "not two" if len(all_[0].endpoints) == 2 else ""

@@ -45,13 +45,13 @@ def responses_are_read_alike(data: bytes, method: bytes) -> None:
     alike(whole, heard_response(data, method))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REQUESTS)
 def test_requests_made_up_by_a_grammar(data: bytes) -> None:
     requests_are_read_alike(data)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.one_of(USUAL_REQUESTS, REQUESTS))
 def test_requests_that_come_again_and_another_behind_them(data: bytes) -> None:
     whole = requests([data + data + SHORT])
@@ -59,25 +59,25 @@ def test_requests_that_come_again_and_another_behind_them(data: bytes) -> None:
         assert requests([data, data[:at], data[at:], SHORT]) == whole, at
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(near(REQUEST_CASES))
 def test_requests_near_those_of_the_corpus(data: bytes) -> None:
     requests_are_read_alike(data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(RESPONSES, METHODS)
 def test_responses_made_up_by_a_grammar(data: bytes, method: bytes) -> None:
     responses_are_read_alike(data, method)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(near(RESPONSE_CASES), METHODS)
 def test_responses_near_those_of_the_corpus(data: bytes, method: bytes) -> None:
     responses_are_read_alike(data, method)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CHUNKED)
 def test_bodies_in_chunks_end_for_h11_where_they_end_for_us(text: str) -> None:
     body = text.encode("latin-1", "replace")
@@ -85,13 +85,13 @@ def test_bodies_in_chunks_end_for_h11_where_they_end_for_us(text: str) -> None:
     responses_are_read_alike(CHUNKED_HEADS["response"] + body, b"GET")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.one_of(USUAL_REQUESTS, USUAL_REQUESTS, REQUESTS, near(REQUEST_CASES)))
 def test_the_lane_reads_a_request_as_the_slow_way_and_h11_do(data: bytes) -> None:
     lane_request(data)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.one_of(USUAL_RESPONSES, USUAL_RESPONSES, RESPONSES, near(RESPONSE_CASES)))
 def test_the_lane_reads_a_response_as_the_slow_way_and_h11_do(data: bytes) -> None:
     lane_response(data)

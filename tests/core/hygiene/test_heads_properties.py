@@ -147,7 +147,7 @@ def names_in(block: bytes) -> list[bytes]:
     return [name for name, _ in fields(block)]
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(STARTS, LINES, REWRITES, OPS, st.tuples(POLICIES, PEERS), st.booleans())
 def test_a_request_that_goes_up_is_read_alike_by_everybody(
     start: str,
@@ -210,7 +210,7 @@ def assert_h11_agrees(sent: bytes, head: RequestHead) -> None:
     assert over is (head.framing is Framing.NONE)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(STATUS_LINES, LINES, st.sampled_from(["GET", "HEAD"]), OPS, POLICIES, st.booleans())
 def test_a_response_that_goes_down_is_read_alike_by_everybody(
     start: str,
