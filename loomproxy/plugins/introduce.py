@@ -13,6 +13,7 @@ from typing import Final
 from loomproxy.plugins.call import Caller, CallError
 from loomproxy.plugins.contract import HealthStatus, Metadata, ModelInfo
 from loomproxy.plugins.manifest import Found
+from loomproxy.plugins.traces import open_to_others
 
 POLL_MIN_S: Final = 0.01
 POLL_MAX_S: Final = 0.25
@@ -35,12 +36,17 @@ async def introduce(
     found: Found,
     config: dict[str, object],
     waits: Callable[[str], None],
+    *,
+    port: int = 0,
 ) -> tuple[ModelInfo, ...]:
     """Make the first calls; return its models. `waits` is told what is being waited for.
 
+    `port` is where a process of ours listens on TCP: on loopback only, or it is told nothing.
     IntroductionError when the plugin is not what its manifest says, or refuses.
     """
     await _until_health(caller, lambda _status: True, waits)
+    if port:
+        await _check_private(port)
     waits("its metadata")
     try:
         check(await caller.metadata(), found)
@@ -70,6 +76,16 @@ def check(metadata: Metadata, found: Found) -> None:
             f"GET /metadata: provider_type is {metadata.provider_type!r}; expected {expected!r}, "
             f"as in {found.path}. Make both the same.",
             lasting=True,
+        )
+
+
+async def _check_private(port: int) -> None:
+    """Whether nobody but this machine can reach it. Not lasting: it is given another port."""
+    others = await asyncio.to_thread(open_to_others, port)
+    if others:
+        raise IntroductionError(
+            f"it listens beyond loopback ({', '.join(others)}); expected LOOM_PLUGIN_HOST only. "
+            "Listen on that, not on 0.0.0.0 or ::."
         )
 
 

@@ -23,6 +23,7 @@ from loomproxy.plugins.mask import Mask, mask
 from loomproxy.plugins.pulse import Pulse
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import ReplicaStatus, State
+from loomproxy.plugins.traces import end_bearers
 from loomproxy.plugins.usage import Usage
 from loomproxy.plugins.wish import Wish
 from loomproxy.process import Exit
@@ -96,6 +97,7 @@ class Replica:
         self._leaving = False
         self._stopped = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._sweep: asyncio.Task[None] | None = None  # after its last process
         self._loop = asyncio.get_running_loop()
         self._child = Child(
             ChildPolicy(
@@ -151,6 +153,8 @@ class Replica:
         while self._child.running:
             self._stopped.clear()
             await self._stopped.wait()
+        if self._sweep is not None:
+            await asyncio.wait({self._sweep})
 
     def kill(self) -> None:
         """End it at once."""
@@ -246,7 +250,10 @@ class Replica:
             life.waits_for = life.mask(what)
 
         try:
-            self.models = await introduce(caller, self._wish.found, self._wish.config, waits)
+            wish = self._wish
+            self.models = await introduce(
+                caller, wish.found, wish.config, waits, port=guest.address.port
+            )
             self.trouble = ""
             self._tell(Event.SAID_READY)
             await self._probe(life, caller)
@@ -296,6 +303,9 @@ class Replica:
         """The process is gone."""
         if life.task is not None:
             life.task.cancel()
+        if life.guest is not None:
+            sweep = _swept(life.guest.token, self._wish.provider_type)
+            self._sweep = self._setting.spawn(sweep, "sweep after a plugin")
         self.last_exit = life.mask(life.trouble or _described(end))
         if self._leaving:
             self._tell(Event.LEFT)
@@ -327,6 +337,13 @@ async def probed(caller: Caller, pulse: Pulse, interval_s: float) -> tuple[bool,
     except CallError as error:
         return pulse.answered(healthy=False) if error.status else pulse.silent(), str(error)
     return pulse.answered(healthy=status.healthy), status.message
+
+
+async def _swept(token: str, provider_type: str) -> None:
+    """End what it started in a session of its own, which its group's end did not reach."""
+    ended = await asyncio.to_thread(end_bearers, token)
+    if ended:
+        log("plugin left processes behind", level="warning", plugin=provider_type, ended=ended)
 
 
 def _described(end: Exit) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from loomproxy.plugins.export import export_sdk
 from loomproxy.plugins.guest import Guest, GuestSetting, unrunnable
 from loomproxy.plugins.manifest import Found
+from loomproxy.plugins.traces import bearers
 from loomproxy.process import Exit, environment
 
 LINES_MAX: Final = 10_000
@@ -23,8 +24,6 @@ LINES_MAX: Final = 10_000
 
 LOOK_EVERY_S: Final = 0.02
 """How often something is looked at that nobody announces: a socket, a process of no child."""
-
-_LISTENS: Final = "0A"  # the state of a socket in /proc/net/tcp, proc(5)
 
 
 class Seat:
@@ -71,7 +70,7 @@ class Seat:
     def survivors(self) -> list[int]:
         """Processes that carry its token, but for itself."""
         assert self.guest is not None
-        return [pid for pid in _bearers(self.guest.token) if pid != self.pid]
+        return [pid for pid in bearers(self.guest.token) if pid != self.pid]
 
     def sockets(self) -> int:
         """How many sockets it and its children hold."""
@@ -112,38 +111,6 @@ def _sdk(into: Path) -> Path | None:
 async def a_moment() -> None:
     """Wait until it is time to look again at what nobody announces."""
     await asyncio.sleep(LOOK_EVERY_S)  # noqa: TID251 - the cadence of looking, bounded by who looks
-
-
-def open_to_others(port: int) -> list[str]:
-    """Where beyond loopback somebody of this machine listens on `port`, as /proc/net has it."""
-    found = []
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/net", name).read_text().splitlines()[1:]:
-                place, state = line.split()[1], line.split()[3]
-                host, _, number = place.partition(":")
-                if state == _LISTENS and int(number, 16) == port and not _loopback(host):
-                    found.append(f"/proc/net/{name} {place}")
-    return found
-
-
-def _loopback(host: str) -> bool:
-    """Whether an address of /proc/net, in the machine's own order of bytes, is loopback's."""
-    if len(host) == 8:  # noqa: PLR2004 - digits of an IPv4 address
-        return host.endswith("7F")
-    return host == "0" * 24 + "01000000" or (host[16:24] == "FFFF0000" and host.endswith("7F"))
-
-
-def _bearers(token: str) -> list[int]:
-    """Every process of ours that was started with this token."""
-    wanted = token.encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if wanted in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-    return found
 
 
 def _sockets(pid: int) -> int:

@@ -7,9 +7,10 @@ from typing import Final
 
 from loomproxy.plugins.conformance import shapes
 from loomproxy.plugins.conformance.scene import PATHS, Scene, bearer, place_of
-from loomproxy.plugins.conformance.seat import a_moment, open_to_others
+from loomproxy.plugins.conformance.seat import a_moment
 from loomproxy.plugins.conformance.verdict import Clauses, Kind, Unjudged, Unmet
 from loomproxy.plugins.conformance.wire import Answer, Where, Wire, where
+from loomproxy.plugins.traces import open_to_others
 
 CLAUSES: Final = Clauses[Scene]()
 ALL: Final = (Kind.PROCESS, Kind.REMOTE, Kind.BUILTIN)

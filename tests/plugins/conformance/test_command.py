@@ -107,7 +107,7 @@ def test_a_configuration_that_the_schema_refuses_is_told(
     ("target", "words"),
     [
         ("/nonexistent", "it is no folder"),
-        ("https://example.com", "asks for TLS"),
+        ("https://127.0.0.1:1", "no connection"),
         ("unix:relative", "no absolute path"),
         ("http://127.0.0.1:1", "no connection"),
     ],

@@ -1,0 +1,75 @@
+"""What a guest leaves in the machine, as /proc has it: where it listens, what carries its token.
+
+A process that began a session of its own is in no group of ours; the token in its environment still
+says whose it is.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+_PASSES_MAX: Final = 5  # over all processes: one that is found may be starting another
+_LISTENS: Final = "0A"  # the state of a socket in /proc/net/tcp, proc(5)
+
+
+def open_to_others(port: int) -> list[str]:
+    """Where beyond loopback somebody of this machine listens on `port`, as /proc/net has it."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+                place, state = line.split()[1], line.split()[3]
+                host, _, number = place.partition(":")
+                if state == _LISTENS and int(number, 16) == port and not _loopback(host):
+                    found.append(f"/proc/net/{name} {place}")
+    return found
+
+
+def _loopback(host: str) -> bool:
+    """Whether an address of /proc/net, in the machine's own order of bytes, is loopback's."""
+    if len(host) == 8:  # noqa: PLR2004 - digits of an IPv4 address
+        return host.endswith("7F")
+    return host == "0" * 24 + "01000000" or (host[16:24] == "FFFF0000" and host.endswith("7F"))
+
+
+def bearers(token: str) -> list[int]:
+    """Every process that we may look at and that was started with this token."""
+    wanted = token.encode()
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _bears(name, wanted)]  # noqa: PTH208 # twice as fast as Path.iterdir
+
+
+def end_bearers(token: str) -> int:
+    """Kill them, and return how many there were; for a thread, for this reads all of /proc."""
+    ended = 0
+    for _ in range(_PASSES_MAX):
+        found = bearers(token)
+        if not found:
+            break
+        ended += sum(_end(pid, token.encode()) for pid in found)
+    return ended
+
+
+def _end(pid: int, wanted: bytes) -> bool:
+    """Kill one process, and no other that has its number by now."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if not _bears(str(pid), wanted):
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _bears(name: str, wanted: bytes) -> bool:
+    try:
+        return wanted in Path("/proc", name, "environ").read_bytes()
+    except OSError:
+        return False
