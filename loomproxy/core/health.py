@@ -115,16 +115,23 @@ def status(house: House) -> Status:
     return Status.HEALTHY
 
 
-def pools(available: Mapping[str, int]) -> Dependency:
+def pools(available: Mapping[str, int], owners: Mapping[str, Dependency]) -> Dependency:
     """How well the pools are, by how many endpoints of each get traffic.
 
     A pool without any is *degraded*, not worse: the house works, and so do its other pools.
+    `owners` are those that some pools stand for, by the pool's name: where one is unknown, as a
+    plugin that was stopped, its pool is empty because somebody wants it so, and does not count.
     """
-    good = sum(count > 0 for count in available.values())
-    message = f"{good} of {len(available)} have an endpoint"
-    if not available:
+    counts = [
+        count
+        for name, count in available.items()
+        if name not in owners or owners[name].status is not Status.UNKNOWN
+    ]
+    good = sum(count > 0 for count in counts)
+    message = f"{good} of {len(counts)} have an endpoint"
+    if not counts:
         return Dependency(Status.UNKNOWN, "there are none")
-    return Dependency(Status.HEALTHY if good == len(available) else Status.DEGRADED, message)
+    return Dependency(Status.HEALTHY if good == len(counts) else Status.DEGRADED, message)
 
 
 def _dependencies(house: House) -> dict[str, Dependency]:

@@ -352,7 +352,8 @@ class Node:
     async def _page_health(self) -> Reply:
         available = status.available(await self.supervisor.stats())
         house = self._house()
-        dependencies = {**house.dependencies, "pools": health.pools(available)}
+        pools = health.pools(available, house.dependencies)
+        dependencies = {**house.dependencies, "pools": pools}
         house = structs.replace(house, dependencies=dependencies)
         return _page(health.detail(house, Instant(self._loop.time()), _now_text()))
 

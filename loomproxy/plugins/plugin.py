@@ -29,7 +29,7 @@ from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.generation import Generation
 from loomproxy.plugins.lines import Lines
 from loomproxy.plugins.provider import provider
-from loomproxy.plugins.reasons import reason
+from loomproxy.plugins.reasons import OFTEN, reason
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import State
 from loomproxy.plugins.wish import Goal, Wish
@@ -252,7 +252,7 @@ class Plugin:
         self._switched_at.append(now)
         if len(self._switched_at) == RELOADS_OFTEN and now - self._switched_at[0] < MINUTE_S:
             self._switched_at.clear()
-            log("plugin reloads often", level="warning", plugin=self.provider_type)
+            log("plugin reloads often", level="warning", plugin=self.provider_type, reason=OFTEN)
 
     async def _retire(self) -> None:
         """Nothing new goes to what serves; it finishes, and ends."""

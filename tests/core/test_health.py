@@ -180,4 +180,19 @@ def test_pages_are_compact_sorted_and_say_what_their_status_says(
     ],
 )
 def test_pool_without_an_endpoint_shows(available: dict[str, int], expected: Dependency) -> None:
-    assert health.pools(available) == expected
+    assert health.pools(available, {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"),
+    [
+        (Status.UNKNOWN, Dependency(Status.HEALTHY, "1 of 1 have an endpoint")),
+        (Status.DEGRADED, Dependency(Status.DEGRADED, "1 of 2 have an endpoint")),
+        (Status.HEALTHY, Dependency(Status.DEGRADED, "1 of 2 have an endpoint")),
+    ],
+)
+def test_pool_of_a_plugin_that_nobody_wants_to_run_is_no_worry(
+    owner: Status, expected: Dependency
+) -> None:
+    owners = {"plugin:acme": Dependency(owner), "plugin:other": Dependency(Status.UNKNOWN)}
+    assert health.pools({"app": 1, "plugin:acme": 0}, owners) == expected
