@@ -106,7 +106,10 @@ def find(admin: str | None, pid: int | None) -> str:
     found = instances(environment())
     if pid is not None:
         if pid not in found:
-            raise click.ClickException(f"no instance with pid {pid} answers.{_others(found)}")
+            raise click.ClickException(
+                f"no instance with pid {pid} answers. Name one with a node.runtime_directory by "
+                f"--admin unix:DIRECTORY/admin-{pid}.sock.{_others(found)}"
+            )
         return f"unix:{found[pid]}"
     if not found:
         raise click.ClickException(

@@ -30,10 +30,11 @@ class Resolved(str):
 
 
 class Sources:
-    """Where references are looked up."""
+    """Where references are looked up; `found` is what they stood for, for who has to hide it."""
 
     def __init__(self, environ: Mapping[str, str], read: Callable[[str], str]) -> None:
         """`read` gives a file's text, or raises OSError or ValueError with a claim."""
+        self.found: set[str] = set()
         self._environ = environ
         self._read = read
 
@@ -57,17 +58,20 @@ class Sources:
             raise ValueError("has a ${…} that is neither a variable nor file:/path")
         name, default = match.groups()
         value = self._environ.get(name)
-        if default is not None:
-            return value or default
+        if default is not None and not value:
+            return default
         if value is None:
             raise ValueError(f"names the variable {name}, which is not set")
+        self.found.add(value)
         return value
 
     def _file(self, path: str) -> str:
         try:
-            return self._read(path).removesuffix("\n")
+            value = self._read(path).removesuffix("\n")
         except OSError as error:
             raise ValueError(f"names a file that cannot be read ({error.strerror})") from None
+        self.found.add(value)
+        return value
 
 
 class Verbatim(Sources):

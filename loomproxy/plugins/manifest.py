@@ -199,6 +199,7 @@ class Found(msgspec.Struct, frozen=True):
     path: Path  # of the manifest
     directory: Path  # of the plugin, without symbolic links; where its process runs
     manifest: Manifest
+    secrets: frozenset[str] = frozenset()  # what its references stand for
 
 
 def read(path: Path, environ: Mapping[str, str]) -> Found | Problems:
@@ -221,14 +222,15 @@ def read(path: Path, environ: Mapping[str, str]) -> Found | Problems:
         tree = tree_of(text, path.name, problems, keys=("metadata", "type", "command"))
     except UnreadableError as error:
         return Problems((*problems, error.problem))
-    walk = Walk(sources(str(path), environ))
+    references = sources(str(path), environ)
+    walk = Walk(references)
     walk.refuse_unknown(tree, list(keys_of(Manifest)), "")
     manifest = walk.struct(Manifest, tree)
     problems += walk.problems
     problems += _check(manifest, tree, walk.problems)
     if problems:
         return Problems(tuple(problems[:PROBLEMS_MAX]))
-    return Found(directory / path.name, directory, manifest)
+    return Found(directory / path.name, directory, manifest, frozenset(references.found))
 
 
 def claimed(path: Path) -> str:

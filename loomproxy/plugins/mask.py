@@ -32,9 +32,9 @@ class Mask:
 
 
 def mask(wish: Wish, *tokens: str) -> Mask:
-    """A mask for what a plugin was given: its `sensitive` values, its `auth`, and `tokens`."""
+    """A mask for what a plugin was told: `sensitive` values, what references are for, `tokens`."""
     fields = wish.manifest.metadata.config_schema
     sensitive = [field.name for field in fields if field.sensitive]
     values = [value for name in sensitive if isinstance(value := wish.config.get(name), str)]
-    auth = wish.manifest.auth
-    return Mask([*values, *tokens, *(() if auth is None else (auth.secret,))])
+    auth = () if wish.manifest.auth is None else (wish.manifest.auth.secret,)
+    return Mask([*values, *auth, *wish.found.secrets, *tokens])

@@ -301,3 +301,17 @@ def test_whom_a_manifest_is_about_is_known_though_it_is_wrong(
 
 def test_a_file_that_is_not_there_is_about_nobody(tmp_path: Path) -> None:
     assert claimed(tmp_path / "plugin.json") == ""
+
+
+def test_what_references_stand_for_is_known_so_that_it_can_be_hidden(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file\n")
+    path = tmp_path / "plugin.yaml"
+    path.write_text(
+        "metadata: {name: a, version: 1.0.0, plugin_api_version: 1.0.0, provider_type: a}\n"
+        "command: a\n"
+        "args: ['--key=${KEY}', '${file:key}', '${PORT:-8080}', '${ZONE:-eu}']\n"
+    )
+    found = read(path, {"KEY": "from-outside", "ZONE": "us"})
+    assert isinstance(found, Found), str(found)
+    assert found.manifest.args == ("--key=from-outside", "from-a-file", "8080", "us")
+    assert found.secrets == {"from-outside", "from-a-file", "us"}

@@ -43,11 +43,11 @@ def test_what_is_masked_is_what_was_given_in_confidence() -> None:
         endpoint="http://127.0.0.1:9",
         auth=Auth(secret="shown-to-it"),
     )
-    found = Found(Path("/x/plugin.yaml"), Path("/x"), manifest)
+    found = Found(Path("/x/plugin.yaml"), Path("/x"), manifest, frozenset({"argument"}))
     config: dict[str, object] = {"key": KEY, "pin": 12345678, "region": "eu-central"}
     hide = mask(Wish("acme", found, config=config), "its-token")
-    said = f"{KEY} shown-to-it its-token eu-central 12345678"
-    assert hide(said) == "*** *** *** eu-central 12345678"
+    said = f"{KEY} shown-to-it its-token argument eu-central 12345678"
+    assert hide(said) == "*** *** *** *** eu-central 12345678"
 
 
 def test_a_plugin_s_lines_and_complaints_reach_nobody_with_its_secrets() -> None:
