@@ -150,7 +150,7 @@ def test_logs_show_what_it_said_and_obey_nothing_of_it(place: Place) -> None:
 def test_logs_follow(place: Place) -> None:
     last = place.api("/acme/logs")["last"]
     following = subprocess.Popen(
-        (*place.loom.command, "plugins", "logs", "acme", "-f", "-n", "0"),
+        (*place.loom.command, "plugins", "logs", "acme", "-f", "-n", "1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"RUNTIME_DIRECTORY": str(place.loom.directory), "PYTHONUNBUFFERED": "1"},
@@ -159,6 +159,7 @@ def test_logs_follow(place: Place) -> None:
     )
     try:
         assert following.stdout is not None
+        assert following.stdout.readline(), "the last line there is: it follows from now on"
         assert place.api("/acme/reload", "POST")["ok"]
         while "initialized" not in following.stdout.readline():
             assert following.poll() is None
