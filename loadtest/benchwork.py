@@ -12,6 +12,8 @@ from typing import Any, cast
 from loomproxy.config.compile import compile_snapshot
 from loomproxy.config.load import parse
 from loomproxy.config.model import Config, Listener
+from loomproxy.core.chat.provider import Model, Provider
+from loomproxy.core.endpoint import Address, EndpointSpec
 from loomproxy.core.http1.limits import Refusal
 from loomproxy.core.hygiene import Peer
 from loomproxy.core.world import World
@@ -22,7 +24,8 @@ from loomproxy.worker.services import Services
 from loomproxy.worker.upstream import Upstream
 
 CONFIG = """
-listeners: [{name: public, address: "127.0.0.1:8080", keepalive_requests_max: 1000000000}]
+listeners:
+  - {name: public, address: "127.0.0.1:8080", keepalive_requests_max: 1000000000, chat: true}
 pools: {app: {endpoints: ["http://127.0.0.1:9000"], keepalive: {requests_max: 1000000000}}}
 routes: [{pool: app}]
 """
@@ -37,6 +40,37 @@ ANSWER = (
 )
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = b"64\r\n" + b"data: " + b"x" * 92 + b"\n\n" + b"\r\n"
+_SAID = b"a sentence that somebody says to a model, " * 6
+_ASKED = b'{"model": "acme/model-1", "messages": [{"role": "user", "content": "%b"}]}' % _SAID
+_COMPLETION = (
+    b'{"id": "chatcmpl-1", "object": "chat.completion", "created": 1764000000, "model": "model-1", '
+    b'"choices": [{"index": 0, "message": {"role": "assistant", "content": "%b"}, '
+    b'"finish_reason": "stop"}], "usage": {"prompt_tokens": 60, "completion_tokens": 60, '
+    b'"total_tokens": 120}}' % _SAID
+)
+_CHUNK = (
+    b'data: {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1764000000, '
+    b'"model": "model-1", "choices": [{"index": 0, "delta": {"content": " word"}}]}\n\n'
+)
+CHAT = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: wrk\r\n"
+    b"Authorization: Bearer sk-1234567890\r\nAccept: application/json\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_ASKED), _ASKED)
+)
+_STREAMED = _ASKED.replace(b"{", b'{"stream": true, ', 1)
+CHAT_STREAMED = CHAT.replace(_ASKED, _STREAMED).replace(
+    b": %d" % len(_ASKED), b": %d" % len(_STREAMED)
+)
+COMPLETION = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+    % (len(_COMPLETION), _COMPLETION)
+)
+DELTA = b"%x\r\n%b\r\n" % (len(_CHUNK), _CHUNK)
+PROVIDER = Provider(
+    "acme",
+    (EndpointSpec(Address(path="/run/acme.sock"), secrets=((b"Authorization", b"Bearer t"),)),),
+    (Model("model-1"),),
+)
 UPGRADE = GET.replace(b"Accept: */*", b"Connection: Upgrade\r\nUpgrade: websocket")
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 FRAME = b"\x82\x7e\x00\x64" + b"x" * 100
@@ -92,10 +126,14 @@ class Network:
         self.call_soon = loop.call_soon
         self.upstream: Upstream | None = None
 
-    async def create_connection(self, make: Callable[[], Upstream], *_place: object) -> None:
+    async def create_connection(
+        self, make: Callable[[], Upstream], *_place: object, **_more: object
+    ) -> None:
         """Be there at once."""
         self.upstream = make()
         self.upstream.connection_made(Transport())
+
+    create_unix_connection = create_connection
 
 
 class Door:
@@ -127,7 +165,7 @@ class Bench:
         assert isinstance(config, Config), config
         self._log = AccessLog("/dev/null", line_for("json"), _no_trouble)
         self._services = Services(
-            World(compile_snapshot(config, 1)), group, self._log, _nobody_serves
+            World(compile_snapshot(config, 1, (PROVIDER,))), group, self._log, _nobody_serves
         )
         self._network = Network(self._services.loop)
         self._services.loop = cast("asyncio.AbstractEventLoop", self._network)
@@ -161,7 +199,11 @@ async def pieces(bench: Bench) -> dict[str, Work]:
     client, endpoint = await bench.asking(GET)
     reader, stream = await bench.asking(GET)
     talker, listener = await bench.asking(UPGRADE)
+    asker, provider = await bench.asking(CHAT)
+    hearer, deltas = await bench.asking(CHAT_STREAMED)
     endpoint.data_received(ANSWER)
+    provider.data_received(COMPLETION)
+    deltas.data_received(STREAM)
     stream.data_received(STREAM)
     listener.data_received(SWITCHED)
 
@@ -169,18 +211,29 @@ async def pieces(bench: Bench) -> dict[str, Work]:
         client.data_received(request)
         endpoint.data_received(answer)
 
+    def chat() -> None:
+        asker.data_received(CHAT)
+        provider.data_received(COMPLETION)
+
     heads = _ever_other()
     exchange(GET)
+    chat()
+    deltas.data_received(DELTA)
+    deltas.data_received(DELTA)
     stream.data_received(EVENT)
     talker.data_received(FRAME)
     # Nobody shall measure how fast something fails.
     assert _heard(client).endswith(b"\r\n\r\nhello\n"), _heard(client)
     assert _heard(reader) == EVENT, _heard(reader)
     assert _heard(listener) == FRAME, _heard(listener)
+    assert _heard(asker).endswith(_COMPLETION), _heard(asker)
+    assert _heard(hearer) == DELTA, _heard(hearer)
     return {
         "small GET": lambda: exchange(GET),
         "small GET, heads never seen": lambda: exchange(*next(heads)),
         "POST of 1 KiB": lambda: exchange(POST),
+        "chat": chat,
+        "chunk of a chat": lambda: deltas.data_received(DELTA),
         "event of a stream": lambda: stream.data_received(EVENT),
         "piece of a tunnel": lambda: talker.data_received(FRAME),
         "refused head": lambda: bench.client().data_received(MALFORMED),

@@ -145,10 +145,12 @@ def fields(block: bytes) -> list[tuple[bytes, bytes]]:
 
 def field(block: bytes, name: bytes) -> bytes | None:
     """The first value of field `name` (given in lower case), or None."""
-    for have, value in _FIELD.findall(block):
-        if have.lower() == name:
-            return bytes(value.rstrip(b" \t"))
-    return None
+    # A block is lower-cased whole and searched in less time than a pattern finds its lines.
+    at = (b"\n" + block.lower()).find(b"\n%b:" % name)
+    if at < 0:
+        return None
+    at += len(name) + 1
+    return block[at : block.index(b"\r", at)].strip(b" \t")
 
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))

@@ -159,7 +159,7 @@ def test_logs_follow(place: Place) -> None:
     )
     try:
         assert following.stdout is not None
-        assert following.stdout.readline()  # It has asked; what comes from now on it will hear.
+        assert following.stdout.readline(), "the last line there is: it follows from now on"
         assert place.api("/acme/reload", "POST")["ok"]
         while "initialized" not in following.stdout.readline():
             assert following.poll() is None

@@ -1,13 +1,16 @@
 """What several tests of plugins need."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where a plugin is; others may pass through the folders above it."""
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """Where a plugin is, with a short path; others may pass through the folders above it."""
+    with tempfile.TemporaryDirectory(prefix="plugin-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder

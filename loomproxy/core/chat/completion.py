@@ -15,7 +15,8 @@ BYTES_PER_TOKEN: Final = 4
 
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _NOTHING: Final = (b"", b"null")
-_NONE_OF_THEM: Final = b"[]"
+_NO_CHOICES: Final = (b"[]", *_NOTHING)
+_BLANKS: Final = b" \t\r\n"
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -45,12 +46,13 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     @property
     def has_error(self) -> bool:
         """Whether it says that something went wrong."""
-        return bytes(self.error) not in _NOTHING
+        return self.error is not EMPTY and bytes(self.error) not in _NOTHING
 
     @property
     def has_choices(self) -> bool:
         """Whether it says anything of an answer."""
-        return bytes(self.choices).translate(None, b" \t\r\n") not in (_NONE_OF_THEM, *_NOTHING)
+        choices = bytes(self.choices)
+        return choices[:2] == b"[{" or choices.translate(None, _BLANKS) not in _NO_CHOICES
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -80,6 +82,8 @@ _CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 def usage_of(raw: msgspec.Raw) -> Usage | None:
     """The tokens that `usage` tells, or None."""
+    if raw is EMPTY:  # As in every chunk but the last: worth not being surprised at.
+        return None
     try:
         usage = msgspec.json.decode(raw, type=Usage)
     except _UNREADABLE:

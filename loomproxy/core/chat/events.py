@@ -18,6 +18,9 @@ EVENT_BYTES_MAX: Final = 1 << 20
 
 _END: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\n|\Z))")
 _END_BYTES_MAX: Final = 4
+_COMMON: Final = re.compile(rb"data: [^\r\n]{0,%d}\n\n" % (EVENT_BYTES_MAX // 2))
+"""What nearly always comes: one event, whole, of one line of data."""
+
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 
 
@@ -40,6 +43,11 @@ class Events:
 
     def feed(self, data: bytes, *, ended: bool) -> list[Event]:
         """The events that are whole with `data`; with `ended` also one that only lacks its end."""
+        if not self._held and _COMMON.fullmatch(data) is not None and not self.over:
+            return [Event(data, data[len(b"data: ") : -len(b"\n\n")])]
+        return self._feed(data, ended=ended)
+
+    def _feed(self, data: bytes, *, ended: bool) -> list[Event]:
         if self.over:
             return []
         held = self._held
