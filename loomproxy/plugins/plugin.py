@@ -96,6 +96,8 @@ class Plugin:
 
         Returns why that did not come about; whoever asks while the same is being done shares it.
         """
+        if self.gone.is_set():  # While whoever asks looked at its files.
+            return ()
         goal = structs.replace(self.goal, asked=self.goal.asked if run is None else run)
         if anew and (self._dirty or not self._busy):
             goal = structs.replace(goal, times=goal.times + 1)
@@ -120,8 +122,7 @@ class Plugin:
 
     def _aim(self, goal: Goal) -> None:
         if goal != self.goal:
-            self.goal = goal
-            self._dirty = True
+            self.goal, self._dirty = goal, True
             self._stirred.set()
 
     # How it is attained.
@@ -307,8 +308,8 @@ class Plugin:
     def _goes_on(self, generation: Generation) -> bool:
         """Whether another one is at its place: a plugin that we do not run was initialised anew."""
         place = generation.goal.wish.manifest.endpoint
-        others = (one for one in (self.serving, self.candidate) if one is not None)
-        return bool(place) and any(one.goal.wish.manifest.endpoint == place for one in others)
+        others = [one.goal.wish.manifest for one in (self.serving, self.candidate) if one]
+        return bool(place) and any(manifest.endpoint == place for manifest in others)
 
     def kill(self) -> None:
         """End all of its processes at once: the node leaves, and waits for nothing."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loomproxy.plugins.status import State
-from tests.plugins.estate import estate, section
+from tests.plugins.estate import DEADLINE_S, estate, section
 
 
 def test_plugins_are_found_started_and_published_each_by_itself() -> None:
@@ -374,6 +374,23 @@ def test_process_that_cannot_be_started_for_lack_of_room_is_tried_again(
             assert it.states()["acme"] is State.BACKOFF
             await it.until(lambda: it.is_ready("acme"))
             assert it.status("acme").restarts == 2
+
+    asyncio.run(play())
+
+
+def test_operator_who_asks_while_the_folder_is_removed_is_answered() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            folder = it.plant("acme")
+            await it.begin()
+            await it.until(lambda: it.is_ready("acme"))
+            shutil.rmtree(folder)
+            await it.manager.look()  # It ends from now on.
+            async with it.manager._looking:  # Others look, and take their time.
+                enabling = asyncio.create_task(it.manager.enable("acme"))
+                await it.until(lambda: "acme" not in it.states())
+            async with asyncio.timeout(DEADLINE_S):
+                assert (await enabling).ok
 
     asyncio.run(play())
 
