@@ -72,6 +72,11 @@ class Generation:
         return all(replica.state is State.READY for replica in self.replicas)
 
     @property
+    def any_failed(self) -> bool:
+        """Whether one of its processes is given up, though others may serve."""
+        return any(replica.state is State.FAILED for replica in self.replicas)
+
+    @property
     def trouble(self) -> str:
         """Why not all of it is READY, in words for operators; "" when nothing went wrong."""
         return next((replica.trouble for replica in self.replicas if replica.trouble), "")
@@ -91,6 +96,11 @@ class Generation:
     def crashes(self) -> int:
         """How often one of its processes left unasked."""
         return sum(replica.crashes for replica in self.replicas)
+
+    @property
+    def addresses(self) -> set[str]:
+        """Where its processes answer, as text."""
+        return {str(endpoint.address) for endpoint in self.endpoints()}
 
     def endpoints(self) -> tuple[EndpointSpec, ...]:
         """Where its processes answer; those that should get nothing new are not enabled."""

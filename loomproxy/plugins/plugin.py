@@ -164,11 +164,7 @@ class Plugin:
             return ()
         if goal.wish.problems:
             return await self._refuse(goal.wish)
-        if (
-            serving is not None
-            and serving.goal.run == goal.run
-            and serving.state is not State.FAILED
-        ):
+        if serving is not None and serving.goal.run == goal.run and not serving.any_failed:
             self.refusal = ""
             return ()
         if serving is not None and serving.worth_keeping:
@@ -212,31 +208,38 @@ class Plugin:
         candidate.start()
         while not (candidate.all_ready or candidate.trouble or self._dirty):
             await self._stir()
-        problems: Outcome = ()
         if candidate.all_ready:
             problems = await self._switch(candidate, old)
             if not problems:
                 return ()
-        elif candidate.trouble:
-            problems = (candidate.trouble,)
-        self.candidate = None
-        self._end_soon(candidate)
+        else:
+            problems = (candidate.trouble,) if candidate.trouble else ()
+            self._end_soon(candidate)
         if not problems:
             return None
         self._reload_failed("; ".join(problems))
         return problems
 
     async def _switch(self, candidate: Generation, old: Generation) -> Outcome:
-        """Have all workers send what is new to `candidate`; nothing changed when one refuses."""
-        self.candidate, self.serving = None, candidate
-        self.leaving.append(old)
-        old.draining = True
+        """Have all workers send what is new to `candidate`; nothing changed when one refuses.
+
+        They are told of it before they use it: where one does not answer, no other has begun an
+        exchange with it, and what some began before one refused is counted, and drained.
+        """
+        candidate.draining = True
         problems = await self._publish()
         if problems:
-            self.candidate, self.serving = candidate, old
-            self.leaving.remove(old)
+            self._end_soon(candidate)
+            return problems
+        self.candidate, self.serving = None, candidate
+        self.leaving.append(old)
+        candidate.draining, old.draining = False, True
+        problems = await self._publish()
+        if problems:
+            self.serving = old
+            self.leaving[self.leaving.index(old)] = candidate
             old.draining = False
-            self._publish_soon()
+            self._drain_soon(candidate)
             return problems
         self.reloads += 1
         self.refusal = ""
@@ -280,13 +283,14 @@ class Plugin:
 
     async def _idle(self, generation: Generation) -> bool:
         """Whether nothing is in flight on it, as all workers say."""
-        addresses = _addresses(generation)
-        if not addresses or (self.serving is not None and addresses & _addresses(self.serving)):
+        addresses = generation.addresses
+        if not addresses or (self.serving is not None and addresses & self.serving.addresses):
             return True
         counts = await self._setting.in_flight(f"plugin:{self.provider_type}")
         return counts is not None and not any(counts.get(address) for address in addresses)
 
     def _end_soon(self, generation: Generation) -> None:
+        self.candidate = None
         generation.retire()
         generation.silent = True
         self.leaving.append(generation)
@@ -433,9 +437,9 @@ class Plugin:
             return None
         endpoints: dict[str, EndpointSpec] = {}
         for generation in self.generations:
-            if generation is not self.candidate and not generation.silent:
-                for endpoint in generation.endpoints():
-                    endpoints.setdefault(str(endpoint.address), endpoint)
+            known = generation is not self.candidate or generation.draining
+            for endpoint in generation.endpoints() if known and not generation.silent else ():
+                endpoints.setdefault(str(endpoint.address), endpoint)
         found = self.serving.goal.wish.found if self.serving is not None else self.goal.wish.found
         return provider(
             found,
@@ -444,7 +448,3 @@ class Plugin:
             reason=self.reason,
             published_at=self._published_at,
         )
-
-
-def _addresses(generation: Generation) -> set[str]:
-    return {str(endpoint.address) for endpoint in generation.endpoints()}

@@ -1,16 +1,13 @@
 """What becomes of plugins as their files, their processes and their operators do things."""
 
 import asyncio
-import errno
 import os
 import shutil
 import signal
 from pathlib import Path
 
-import pytest
-
 from loomproxy.plugins.status import State
-from tests.plugins.estate import DEADLINE_S, estate, section
+from tests.plugins.estate import estate, section
 
 
 def test_plugins_are_found_started_and_published_each_by_itself() -> None:
@@ -317,80 +314,6 @@ def test_operators_start_stop_restart_enable_and_disable() -> None:
             assert not (folder / "disabled").exists()
             unknown = await it.manager.start("nobody")
             assert unknown.problems == ("there is no plugin 'nobody'; expected one of: acme",)
-
-    asyncio.run(play())
-
-
-def test_process_that_was_asked_to_leave_has_its_grace_though_it_answers_no_probe() -> None:
-    async def play() -> None:
-        async with estate() as it:
-            folder = it.plant("acme", stop_timeout=20.0)
-            main = 'if __name__ == "__main__":'
-            leaves_slowly = (
-                "import signal\n"
-                "def leave(*args):\n"
-                "    (KNOBS / 'mute').touch()\n"
-                "    note('term')\n"
-                "    while (KNOBS / 'mute').exists():\n"
-                "        time.sleep(0.02)\n"
-                "    note('left')\n"
-                "    os._exit(0)\n"
-                "signal.signal(signal.SIGTERM, leave)\n"
-            )
-            code = (folder / "plugin.py").read_text()
-            (folder / "plugin.py").write_text(code.replace(main, leaves_slowly + main))
-            await it.begin()
-            await it.until(lambda: it.is_ready("acme"))
-            stopping = asyncio.get_running_loop().create_task(it.manager.stop("acme"))
-            await it.until(lambda: it.notes("acme")[-1] == "term")
-            # Longer than three probes may take that are not answered.
-            await asyncio.wait({stopping}, timeout=3.5)
-            it.knob("acme", "mute").unlink()
-            assert (await stopping).state is State.STOPPED
-            assert it.notes("acme") == ["initialize {}", "cleanup", "term", "left"]
-
-    asyncio.run(play())
-
-
-def test_process_that_cannot_be_started_for_lack_of_room_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def play() -> None:
-        async with estate() as it:
-            it.plant("acme")
-            await it.begin()
-            await it.until(lambda: it.is_ready("acme"))
-            made = os.memfd_create
-            left = [BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")]
-
-            def make(name: str) -> int:
-                if left:
-                    raise left.pop()
-                return made(name)
-
-            monkeypatch.setattr(os, "memfd_create", make)
-            os.kill(it.pid("acme"), signal.SIGKILL)
-            await it.until(lambda: "temporarily unavailable" in it.status("acme").last_error)
-            assert it.states()["acme"] is State.BACKOFF
-            await it.until(lambda: it.is_ready("acme"))
-            assert it.status("acme").restarts == 2
-
-    asyncio.run(play())
-
-
-def test_operator_who_asks_while_the_folder_is_removed_is_answered() -> None:
-    async def play() -> None:
-        async with estate() as it:
-            folder = it.plant("acme")
-            await it.begin()
-            await it.until(lambda: it.is_ready("acme"))
-            shutil.rmtree(folder)
-            await it.manager.look()  # It ends from now on.
-            async with it.manager._looking:  # Others look, and take their time.
-                enabling = asyncio.create_task(it.manager.enable("acme"))
-                await it.until(lambda: "acme" not in it.states())
-            async with asyncio.timeout(DEADLINE_S):
-                assert (await enabling).ok
 
     asyncio.run(play())
 
