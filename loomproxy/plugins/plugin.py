@@ -227,7 +227,7 @@ class Plugin:
         exchange with it, and what some began before one refused is counted, and drained.
         """
         candidate.draining = True
-        problems = await self._publish()
+        problems = await self._publish() or (() if candidate.all_ready else (candidate.trouble,))
         if problems:
             self._end_soon(candidate)
             return problems

@@ -118,6 +118,37 @@ def test_operator_who_asks_while_the_folder_is_removed_is_answered() -> None:
     asyncio.run(play())
 
 
+def test_generation_that_falls_while_workers_are_told_of_it_does_not_take_over() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            it.plant("acme")
+            await it.begin()
+            await it.until(lambda: it.is_ready("acme"))
+            pid = it.pid("acme")
+            told, fallen = asyncio.Event(), asyncio.Event()
+            publish = it._publish
+
+            async def slowly(providers: tuple[Provider, ...]) -> tuple[str, ...]:
+                if not told.is_set() and len(providers[0].endpoints) > 1:
+                    told.set()
+                    await fallen.wait()
+                return await publish(providers)
+
+            it.publisher._publish = slowly
+            reload = asyncio.create_task(it.manager.reload("acme"))
+            await told.wait()
+            generations = it.status("acme").generations
+            os.kill(generations[1].replicas[0].pid, signal.SIGKILL)
+            await it.until(lambda: it.status("acme").generations[1].replicas[0].pid == 0)
+            fallen.set()
+            report = await reload
+            assert "it left with SIGKILL" in report.problems[0]
+            assert it.pid("acme") == pid
+            assert it.is_ready("acme")
+
+    asyncio.run(play())
+
+
 def test_process_that_was_given_up_beside_one_that_serves_is_started_by_its_operator() -> None:
     async def play() -> None:
         async with estate() as it:
