@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from loomproxy.core.chat.provider import Provider
+from loomproxy.plugins import replica
 from loomproxy.plugins.status import State
 from tests.plugins.estate import DEADLINE_S, estate
 
@@ -44,7 +45,11 @@ def test_generation_that_one_worker_refused_finishes_what_others_began_with_it()
     asyncio.run(play())
 
 
-def test_process_that_was_asked_to_leave_has_its_grace_though_it_answers_no_probe() -> None:
+def test_process_that_was_asked_to_leave_has_its_grace_though_it_answers_no_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replica, "PROBE_TIMEOUT_MIN_S", 0.1)
+
     async def play() -> None:
         async with estate() as it:
             folder = it.plant("acme", stop_timeout=20.0)
@@ -67,7 +72,7 @@ def test_process_that_was_asked_to_leave_has_its_grace_though_it_answers_no_prob
             stopping = asyncio.get_running_loop().create_task(it.manager.stop("acme"))
             await it.until(lambda: it.notes("acme")[-1] == "term")
             # Longer than three probes may take that are not answered.
-            await asyncio.wait({stopping}, timeout=3.5)
+            await asyncio.wait({stopping}, timeout=1.0)
             it.knob("acme", "mute").unlink()
             assert (await stopping).state is State.STOPPED
             assert it.notes("acme") == ["initialize {}", "cleanup", "term", "left"]
