@@ -97,6 +97,8 @@ class Client:
             body = await self._reader.readexactly(int(length[1]))
         else:
             body = await _chunks(self._reader)
+        if b"\nconnection: close" in head.lower():  # It had as many as a connection may have.
+            self.leave()
         status = head.split(maxsplit=2)[1]
         if status != b"200":
             raise Broken(f"status {status.decode()}: {_code_of(body)}")

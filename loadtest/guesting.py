@@ -163,7 +163,7 @@ async def _until_replicas(stage: Stage, wanted: int, *, gone: int = 0) -> None:
             each["state"] == "failed" for each in plugin["generations"][0]["replicas"]
         ):
             # Five crashes in a minute are too many, and this is what an operator would do then.
-            await asyncio.to_thread(stage.node.ask, "POST", f"/api/v1/plugins/{STEADY}/restart")
+            await asyncio.to_thread(stage.node.ask, "POST", f"/api/v1/plugins/{STEADY}/start")
         if time.monotonic() > deadline_at:
             raise Trouble(f"the replicas do not come back: {plugin}")
         await asyncio.sleep(POLL_S * 4)

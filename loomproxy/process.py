@@ -42,6 +42,12 @@ The rest is read and counted only. A log line for each request is what guests sa
 are well, and two hundred of 4 KiB are still less than a megabyte for whoever keeps them.
 """
 
+ORPHANS_EVERY_S: Final = 5.0
+"""How often it is looked for children that nobody waits for, where they are given to us."""
+
+ORPHANS_MAX: Final = 1000
+"""How many are let go at once; the others wait for the next time."""
+
 _SECOND_S: Final = 1.0
 _READ_BYTES: Final = 65536
 _LAST_READS: Final = 16  # of a megabyte, the most that a child can have its pipe hold (pipe(7))
@@ -53,6 +59,9 @@ _WITHHELD: Final = frozenset(
     ("LOOMPROXY_ADMIN_TOKEN",)
 )  # shown by the command line, asked for by us
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+
+
+_WAITED_FOR: Final[set[int]] = set()  # our children, each of which somebody waits for
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -191,6 +200,7 @@ class Process:
         self._ended = asyncio.Event()
         self._pidfd = _pidfd(popen)
         self._loop.add_reader(self._pidfd, self._reap)
+        _WAITED_FOR.add(self.pid)
         self._streams = [
             _Stream(pipe, self._lines, said[name], lines_per_s_max)
             for name, pipe in (("stdout", popen.stdout), ("stderr", popen.stderr))
@@ -232,6 +242,7 @@ class Process:
     def _reap(self) -> None:
         self._signal(signal.SIGKILL)  # what it leaves behind; its own end is not changed by that
         code = self._popen.wait()
+        _WAITED_FOR.discard(self.pid)
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         for stream in self._streams:
@@ -300,6 +311,32 @@ def spawn_guest(
     )
     streams = {name: partial(said, name) for name in ("stdout", "stderr")}
     return Process(popen, left, streams, LINES_PER_S_MAX)
+
+
+def reap_orphans() -> int:
+    """Let go of children that ended and that nobody here started; return how many there were.
+
+    Whose parent has left is given to process 1, which in a container may be us: what guests leave
+    behind would stay in the list of processes for ever.
+    """
+    reaped = 0
+    try:
+        while reaped < ORPHANS_MAX:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid in _WAITED_FOR:
+                break
+            os.waitpid(ended.si_pid, os.WNOHANG)
+            reaped += 1
+    except ChildProcessError:
+        pass  # there are no children at all
+    return reaped
+
+
+async def reaping_orphans() -> None:
+    """Do that again and again, for ever."""
+    while True:
+        reap_orphans()
+        await asyncio.sleep(ORPHANS_EVERY_S)  # noqa: TID251 # no event of the loop's says so
 
 
 def environment() -> dict[str, str]:

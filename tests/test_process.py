@@ -378,3 +378,44 @@ async def _readable(fd: int) -> None:
     async with asyncio.timeout(DEADLINE_S):
         await event.wait()
     loop.remove_reader(fd)
+
+
+_ADOPTS = """
+import asyncio, ctypes, os
+from loomproxy import process
+
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: as if it were process 1
+
+def has_children():
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) or True
+    except ChildProcessError:
+        return False
+
+async def play():
+    assert process.reap_orphans() == 0
+    left = asyncio.get_running_loop().create_future()
+    child = process.spawn(
+        ["sh", "-c", "sleep 60 & exit 7"],
+        env={"PATH": os.environ["PATH"]}, left=left.set_result, said=print,
+    )
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert process.reap_orphans() == 0  # It has ended, and somebody waits for it.
+    assert (await left).code == 7
+    reaping = asyncio.create_task(process.reaping_orphans())
+    async with asyncio.timeout(20):
+        while has_children():
+            await asyncio.sleep(0.01)
+    reaping.cancel()
+    assert process.reap_orphans() == 0
+
+process.ORPHANS_EVERY_S = 0.01
+asyncio.run(play())
+"""
+
+
+def test_what_guests_leave_behind_is_let_go_where_we_are_given_it_and_our_children_are_not() -> (
+    None
+):
+    ended = subprocess.run([sys.executable, "-c", _ADOPTS], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -45,7 +45,7 @@ from loomproxy.node.runtime import (
 from loomproxy.node.slot import Setting
 from loomproxy.node.sockets import ListenError, Sockets, bind_unix, listen_tcp, remove_unix
 from loomproxy.node.supervisor import Supervisor
-from loomproxy.process import clean_environment, own_argv
+from loomproxy.process import clean_environment, own_argv, reaping_orphans
 
 KILL_MARGIN_S: Final = 3.0
 """What a worker gets beyond the drain deadline, which it meets by itself, before it is killed."""
@@ -58,6 +58,7 @@ SIGNAL_ECHO_S: Final = 0.25
 process and its group as well. A person who wants to force needs longer."""
 
 _ADMIN_BACKLOG: Final = 64
+_INIT: Final = 1  # the process that is given those whose parent left: us, in a container
 _ADMIN_MODE: Final = 0o600
 
 
@@ -203,6 +204,8 @@ class Node:
         """Begin, serve until told to leave, leave; return the exit status."""
         self.group.add("node", self._live, self.drain)
         self.group.add("pings", self.supervisor.pinging)
+        if self.pid == _INIT:
+            self.group.add("orphans", reaping_orphans)
         if self.notifier.watchdog_interval_s:
             self.group.add("watchdog", self._watchdog)
         await self.group.run()

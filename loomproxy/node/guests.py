@@ -204,13 +204,11 @@ class Rooms:
         try:
             above = runtime_directory(ground.environment, configured)
             _sweep(above)
-            self.directory = above / f"{_PREFIX}{os.getpid()}"
-            self.directory.mkdir(mode=0o700)
+            self.directory, self._lock = _claimed(above)
         except (RuntimeDirectoryError, FileExistsError) as error:
             self.directory = Path(tempfile.mkdtemp(prefix=f"loomproxy-{_PREFIX}"))
+            self._lock = _locked(self.directory)
             log("plugins run elsewhere", level="warning", at=self.directory, reason=str(error))
-        self._lock = os.open(self.directory / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.geteuid() == 0:  # A guest may run as another user, and has to come to its room.
             self.directory.chmod(0o711)
 
@@ -239,6 +237,25 @@ def _dependency(condition: Condition) -> Dependency:
     return Dependency(status, condition.reason, required=condition.required)
 
 
+def _claimed(above: Path) -> tuple[Path, int]:
+    """Make the directory, and its lock, which is held when others first see it: they may sweep."""
+    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=above))
+    lock = _locked(made)
+    own = above / f"{_PREFIX}{os.getpid()}"
+    try:
+        return made.rename(own), lock
+    except OSError as error:
+        os.close(lock)
+        shutil.rmtree(made, ignore_errors=True)
+        raise FileExistsError(f"{own} is there already ({error.strerror})") from error
+
+
+def _locked(directory: Path) -> int:
+    lock = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
 def _sweep(above: Path) -> None:
     """Remove the directories of nodes that were killed."""
     for directory in above.glob(f"{_PREFIX}*"):
@@ -246,6 +263,7 @@ def _sweep(above: Path) -> None:
             fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
+                if os.path.samestat(os.fstat(fd), (directory / _LOCK).stat()):  # Not the next one.
+                    shutil.rmtree(directory, ignore_errors=True)
             finally:
                 os.close(fd)

@@ -218,6 +218,9 @@ class Supervisor:
             publication.refusals.append(
                 f"no answer within {PUBLISH_TIMEOUT_S:.0f} s from worker with pid {silent}"
             )
+        except asyncio.CancelledError:  # Nobody waits any more, and some may have taken it.
+            self._take_back()
+            raise
         finally:
             self._publication = None
         if publication.refusals:

@@ -73,6 +73,11 @@ class Generation:
         return all(replica.state is State.READY for replica in self.replicas)
 
     @property
+    def any_failed(self) -> bool:
+        """Whether one of its processes is given up, though others may serve."""
+        return any(replica.state is State.FAILED for replica in self.replicas)
+
+    @property
     def trouble(self) -> str:
         """Why not all of it is READY, in words for operators; "" when nothing went wrong."""
         return next((replica.trouble for replica in self.replicas if replica.trouble), "")
@@ -93,6 +98,11 @@ class Generation:
         """How often one of its processes left unasked; on trial that is a reload that failed."""
         return 0 if self.on_trial else sum(replica.crashes for replica in self.replicas)
 
+    @property
+    def addresses(self) -> set[str]:
+        """Where its processes answer, as text."""
+        return {str(endpoint.address) for endpoint in self.endpoints()}
+
     def endpoints(self) -> tuple[EndpointSpec, ...]:
         """Where its processes answer; those that should get nothing new are not enabled."""
         specs = (replica.endpoint(enabled=not self.draining) for replica in self.replicas)
@@ -109,11 +119,16 @@ class Generation:
         for replica in self.replicas:
             replica.retire()
 
-    async def stop(self) -> None:
-        """End all of it, at the same time; return when nothing is left."""
+    async def stop(self, *, clean_up: bool) -> None:
+        """End all of it, at the same time; return when nothing is left.
+
+        Without `clean_up` it is not told so: another generation speaks with the same plugin.
+        """
         self.draining = True
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(replica.stop()) for replica in self.replicas]
+            tasks = [
+                group.create_task(replica.stop(clean_up=clean_up)) for replica in self.replicas
+            ]
         assert all(task.done() for task in tasks)
         self.ended.set()
         self._changed()

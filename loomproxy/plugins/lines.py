@@ -31,13 +31,18 @@ class Lines:
         """The lines after `number`, oldest first; of more than `limit` the newest."""
         if limit <= 0:
             return ()
+        number = self._known(number)
         return tuple(line for line in self._lines if line.number > number)[-limit:]
+
+    def _known(self, number: int) -> int:
+        """What a reader has seen: nothing, when its number is of a plugin of this name before."""
+        return number if number <= self._last else 0
 
     async def until(self, number: int, timeout_s: float) -> bool:
         """Wait until there is a line after `number`, so long at most; return whether there is."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._last <= number:
+                while self._last <= self._known(number):
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:

@@ -3,6 +3,7 @@
 All that reads files is in `look`, which is for a thread; what it found becomes wishes without any.
 """
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def look(
 
     Only what lies over a `touched` path is read anew; None: everything.
     """
-    if directory is None or not directory.is_dir():
+    if directory is None or _is_absent(directory):
         return NOTHING
     discovery = discover(directory, environ)
     digests = {}
@@ -51,6 +52,16 @@ def look(
             known = digest(found.directory)
         digests[name] = known
     return Look(discovery, digests)
+
+
+def _is_absent(directory: Path) -> bool:
+    """Whether there is no such directory; one that we may not enter is there, and told of."""
+    try:
+        return not stat.S_ISDIR(directory.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def wishes(seen: Look, plugins: Plugins, before: Mapping[str, Wish]) -> dict[str, Wish]:

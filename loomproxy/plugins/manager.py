@@ -57,7 +57,8 @@ class Manager:
 
         The first time that starts them; later, each that it concerns is reloaded.
         """
-        watched = self._watching is not None and section.watch and directory == self._directory
+        watching = self._watching is not None and not self._watching.done()  # The kernel lets us.
+        watched = watching and section.watch and directory == self._directory
         self._section, self._directory = section, directory
         await self.look()
         if not watched:

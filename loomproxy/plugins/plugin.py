@@ -96,6 +96,8 @@ class Plugin:
 
         Returns why that did not come about; whoever asks while the same is being done shares it.
         """
+        if self.gone.is_set():  # While whoever asks looked at its files.
+            return ()
         goal = structs.replace(self.goal, asked=self.goal.asked if run is None else run)
         if anew and (self._dirty or not self._busy):
             goal = structs.replace(goal, times=goal.times + 1)
@@ -120,8 +122,7 @@ class Plugin:
 
     def _aim(self, goal: Goal) -> None:
         if goal != self.goal:
-            self.goal = goal
-            self._dirty = True
+            self.goal, self._dirty = goal, True
             self._stirred.set()
 
     # How it is attained.
@@ -163,11 +164,7 @@ class Plugin:
             return ()
         if goal.wish.problems:
             return await self._refuse(goal.wish)
-        if (
-            serving is not None
-            and serving.goal.run == goal.run
-            and serving.state is not State.FAILED
-        ):
+        if serving is not None and serving.goal.run == goal.run and not serving.any_failed:
             self.refusal = ""
             return ()
         if serving is not None and serving.worth_keeping:
@@ -212,31 +209,38 @@ class Plugin:
         candidate.start()
         while not (candidate.all_ready or candidate.trouble or self._dirty):
             await self._stir()
-        problems: Outcome = ()
         if candidate.all_ready:
             problems = await self._switch(candidate, old)
             if not problems:
                 return ()
-        elif candidate.trouble:
-            problems = (candidate.trouble,)
-        self.candidate = None
-        self._end_soon(candidate)
+        else:
+            problems = (candidate.trouble,) if candidate.trouble else ()
+            self._end_soon(candidate)
         if not problems:
             return None
         self._reload_failed("; ".join(problems))
         return problems
 
     async def _switch(self, candidate: Generation, old: Generation) -> Outcome:
-        """Have all workers send what is new to `candidate`; nothing changed when one refuses."""
+        """Have all workers send what is new to `candidate`; nothing changed when one refuses.
+
+        They are told of it before they use it: where one does not answer, no other has begun an
+        exchange with it, and what some began before one refused is counted, and drained.
+        """
+        candidate.draining = True
+        problems = await self._publish() or (() if candidate.all_ready else (candidate.trouble,))
+        if problems:
+            self._end_soon(candidate)
+            return problems
         self.candidate, self.serving = None, candidate
         self.leaving.append(old)
-        old.draining = True
+        candidate.draining, old.draining = False, True
         problems = await self._publish()
         if problems:
-            self.candidate, self.serving = candidate, old
-            self.leaving.remove(old)
+            self.serving = old
+            self.leaving[self.leaving.index(old)] = candidate
             old.draining = False
-            self._publish_soon()
+            self._drain_soon(candidate)
             return problems
         candidate.on_trial = False
         self.reloads += 1
@@ -281,13 +285,14 @@ class Plugin:
 
     async def _idle(self, generation: Generation) -> bool:
         """Whether nothing is in flight on it, as all workers say."""
-        addresses = _addresses(generation)
-        if not addresses or (self.serving is not None and addresses & _addresses(self.serving)):
+        addresses = generation.addresses
+        if not addresses or (self.serving is not None and addresses & self.serving.addresses):
             return True
         counts = await self._setting.in_flight(f"plugin:{self.provider_type}")
         return counts is not None and not any(counts.get(address) for address in addresses)
 
     def _end_soon(self, generation: Generation) -> None:
+        self.candidate = None
         generation.retire()
         generation.silent = True
         self.leaving.append(generation)
@@ -295,7 +300,7 @@ class Plugin:
 
     async def _end(self, generation: Generation) -> None:
         try:
-            await generation.stop()
+            await generation.stop(clean_up=not self._goes_on(generation))
         finally:
             if not generation.ended.is_set():
                 generation.kill()
@@ -305,6 +310,12 @@ class Plugin:
             self._stirred.set()
             self._tell_changed()
         log("plugin stopped", plugin=self.provider_type, generation=generation.number)
+
+    def _goes_on(self, generation: Generation) -> bool:
+        """Whether another one is at its place: a plugin that we do not run was initialised anew."""
+        place = generation.goal.wish.manifest.endpoint
+        others = [one.goal.wish.manifest for one in (self.serving, self.candidate) if one]
+        return bool(place) and any(manifest.endpoint == place for manifest in others)
 
     def kill(self) -> None:
         """End all of its processes at once: the node leaves, and waits for nothing."""
@@ -428,9 +439,9 @@ class Plugin:
             return None
         endpoints: dict[str, EndpointSpec] = {}
         for generation in self.generations:
-            if generation is not self.candidate and not generation.silent:
-                for endpoint in generation.endpoints():
-                    endpoints.setdefault(str(endpoint.address), endpoint)
+            known = generation is not self.candidate or generation.draining
+            for endpoint in generation.endpoints() if known and not generation.silent else ():
+                endpoints.setdefault(str(endpoint.address), endpoint)
         found = self.serving.goal.wish.found if self.serving is not None else self.goal.wish.found
         return provider(
             found,
@@ -439,7 +450,3 @@ class Plugin:
             reason=self.reason,
             published_at=self._published_at,
         )
-
-
-def _addresses(generation: Generation) -> set[str]:
-    return {str(endpoint.address) for endpoint in generation.endpoints()}

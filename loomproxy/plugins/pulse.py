@@ -50,6 +50,11 @@ class Pulse:
         """Whether it has not answered for too long."""
         return self._silences >= SILENCES_MAX
 
+    @property
+    def answers(self) -> bool:
+        """Whether it answered the last time, whatever it said."""
+        return self._silences == 0
+
     def next_in_s(self, interval_s: float) -> float:
         """When to probe again, where `interval_s` is what was configured."""
         if self.healthy and not self._alike:

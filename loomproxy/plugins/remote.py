@@ -1,8 +1,9 @@
 """A plugin that we do not run: somebody else's process, or a builtin provider's upstream.
 
 It has the same life as a `replica`, without the process. A remote plugin is introduced, probed, and
-introduced again after it was away: it may be another process by then. A builtin provider is ready
-when its models are known; how its upstream is, traffic shows.
+introduced again after it was away: it may be another process by then. So may one be that is not
+well all at once, for who was never initialised says so: it is initialised again. A builtin provider
+is ready when its models are known; how its upstream is, traffic shows.
 """
 
 import asyncio
@@ -52,7 +53,10 @@ class Remote:
         self._pulse = Pulse()
         self._state = State.STOPPED
         self._task: asyncio.Task[None] | None = None
+        self._leaving = False
         self._waits_for = ""
+        self._again = 0  # how often it was initialised since it was well
+        self._again_at = 0.0  # not before
 
     @property
     def state(self) -> State:
@@ -80,16 +84,17 @@ class Remote:
         self._task = self._setting.spawn(self._live(), "remote plugin")
 
     def retire(self) -> None:
-        """There is nothing that would be started."""
+        """There is nothing that would be started; nor is it told again what it is to be."""
+        self._leaving = True
 
-    async def stop(self) -> None:
+    async def stop(self, *, clean_up: bool) -> None:
         """Say good-bye."""
         task, self._task = self._task, None
         introduced = self._state is State.READY
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        if introduced and not self._builtin:
+        if clean_up and introduced and not self._builtin:
             await self._clean_up()
         self._become(State.STOPPED)
 
@@ -170,6 +175,23 @@ class Remote:
                 if changed:
                     self.trouble = "" if self._pulse.healthy else f"unhealthy: {self.message}"
                     self._changed()
+                await self._initialize_again(caller)
+
+    async def _initialize_again(self, caller: Caller) -> None:
+        """Say what it is to be to one that is not well: it may never have heard it."""
+        now = asyncio.get_running_loop().time()
+        if self._pulse.healthy:
+            self._again, self._again_at = 0, 0.0
+            return
+        if self._leaving or not self._pulse.answers or now < self._again_at:
+            return
+        self._again += 1
+        self._again_at = now + backoff_s(self._again, self._setting.dice())
+        try:
+            async with asyncio.timeout(self._wish.manifest.startup_timeout_s):
+                await caller.initialize(self._wish.config)
+        except (CallError, TimeoutError) as error:
+            self.trouble = f"unhealthy: {self.message}; {error}"
 
     async def _clean_up(self) -> None:
         with contextlib.suppress(CallError, TimeoutError):

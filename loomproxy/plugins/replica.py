@@ -15,9 +15,10 @@ from loomproxy.core.child import Child, ChildPolicy, Command, Event
 from loomproxy.core.endpoint import EndpointSpec
 from loomproxy.core.units import NEVER, Instant
 from loomproxy.log import log
+from loomproxy.plugins import launcher
 from loomproxy.plugins.call import Caller, CallError, prepare
 from loomproxy.plugins.contract import ModelInfo
-from loomproxy.plugins.guest import Guest, GuestSetting, unrunnable
+from loomproxy.plugins.guest import Guest, GuestSetting, Unrunnable, unrunnable
 from loomproxy.plugins.introduce import IntroductionError, introduce
 from loomproxy.plugins.mask import Mask, mask
 from loomproxy.plugins.pulse import Pulse
@@ -143,10 +144,10 @@ class Replica:
         if self._child.state not in (child.State.READY, child.State.DRAINING):
             self._tell(Event.STOP)
 
-    async def stop(self) -> None:
+    async def stop(self, *, clean_up: bool) -> None:
         """Ask it to clean up and leave, end it when it does not; return when it is gone."""
         self._leaving = True
-        if self._child.state is child.State.READY:
+        if clean_up and self._child.state is child.State.READY:
             await self._clean_up()
         if self._child.state is not child.State.DRAINING:
             self._tell(Event.STOP)
@@ -206,6 +207,8 @@ class Replica:
             case Command.SPAWN:
                 self._spawn()
             case Command.DRAIN:
+                if self._life.task is not None:  # One that leaves need not answer any more.
+                    self._life.task.cancel()
                 if guest is not None:
                     guest.terminate()
             case Command.KILL:
@@ -235,8 +238,8 @@ class Replica:
             guest.start()
         except OSError as error:
             life.trouble = f"cannot be run: {error}"
-            life.lasting = True
-            self._loop.call_soon(self._left, life, Exit(127, ()))
+            life.lasting = isinstance(error, Unrunnable)  # Else the kernel had no room just now.
+            self._loop.call_soon(self._left, life, Exit(launcher.NOT_NOW, ()))
             return
         life.guest = guest
         life.task = self._setting.spawn(self._live(life, guest), "plugin")

@@ -211,10 +211,13 @@ class Worker:
             self._say(Refused(message.revision, str(error)))
             return
         try:
-            services.secure.prepare(snapshot.pools.values())
+            services.secure.prepare(
+                snapshot.pools.values(), as_before=message.dynamic == config.dynamic
+            )
         except UntrustworthyError as error:  # A file changed since the node looked at it.
             self._say(Refused(message.revision, str(error)))
             return
+        self._config = Config(config.static, message.dynamic)
         services.keepalive.close(services.world.publish(snapshot))
         self._probes.follow(services.world)
         self._revision = message.revision

@@ -28,9 +28,11 @@ class Secure:
         self._made: dict[TlsSpec, tuple[Stamp, ssl.SSLContext]] = {}
         self._failed: dict[TlsSpec, str] = {}
 
-    def prepare(self, pools: Iterable[PoolSpec]) -> None:
+    def prepare(self, pools: Iterable[PoolSpec], *, as_before: bool = False) -> None:
         """Have what `pools` need, and nothing else; or raise UntrustworthyError.
 
+        `as_before`: they are configured as they were. Then a file that was spoilt since is nobody's
+        fault who publishes now, a plugin that starts for example: what was made of it serves on.
         That the system trusts nobody is no reason to: the node has looked at what it was configured
         to, and a plugin that cannot be believed is to fail alone.
         """
@@ -40,7 +42,9 @@ class Secure:
                 try:
                     made[pool.tls] = self._fresh(pool.tls)
                 except UntrustworthyError as error:
-                    if pool.tls != TLS_OF_SYSTEM:
+                    if as_before:
+                        made |= {tls: it for tls, it in self._made.items() if tls == pool.tls}
+                    elif pool.tls != TLS_OF_SYSTEM:
                         raise error.of_pool(pool.name) from None
         self._made = made
         self._failed.clear()

@@ -21,8 +21,8 @@ def chunked(*pieces: bytes) -> bytes:
     return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
-def told(answer: bytes, *, stream: bool) -> Account:
-    """What a client that asks once writes down of this answer."""
+def told(answer: bytes, *, stream: bool, times: int = 1) -> Account:
+    """What a client writes down of this answer; each connection gets one, and is closed."""
     account = Account()
 
     async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +35,8 @@ def told(answer: bytes, *, stream: bool) -> Account:
         async with server:
             port = server.sockets[0].getsockname()[1]
             client = Client(port, account, model="steady/steady-1", stream=stream)
-            await client.ask()
+            for _ in range(times):
+                await client.ask()
             client.leave()
 
     asyncio.run(ask())
@@ -47,6 +48,12 @@ def test_good_answers_count_and_tell_the_version() -> None:
     assert (account.done, account.version, account.failed) == (1, 7, {})
     account = told(chunked(CHUNK, b"data: [DONE]\n\n", b""), stream=True)
     assert (account.done, account.version, account.failed) == (1, 7, {})
+
+
+def test_connection_that_is_said_to_end_is_not_asked_again() -> None:
+    last = whole(b'{"choices": "version-7"}').replace(b"OK", b"OK\r\nConnection: close")
+    account = told(last, stream=False, times=3)
+    assert (account.done, account.failed) == (3, {})
 
 
 @pytest.mark.parametrize(

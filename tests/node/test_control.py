@@ -75,6 +75,26 @@ def test_hung_worker_is_replaced() -> None:
     run(play)
 
 
+def test_publication_that_nobody_waits_for_any_more_is_taken_back() -> None:
+    async def play() -> None:
+        async with stage(config(workers=2, worker_ping_timeout_s=20.0)) as it:
+            supervisor = it.node.supervisor
+            it.kill(0, signal.SIGSTOP)
+            try:
+                publishing = asyncio.create_task(supervisor.publish(supervisor.current.dynamic))
+                other = supervisor.slots[1]
+                await it.until(lambda: other.worker is not None and other.worker.revision == 2)
+                publishing.cancel()
+                await asyncio.wait({publishing})
+                assert publishing.cancelled()
+            finally:
+                it.kill(0, signal.SIGCONT)
+            await it.until(lambda: supervisor.all_ready)
+            assert supervisor.current.revision == 3
+
+    run(play)
+
+
 def test_worker_that_leaves_too_soon_is_tried_again_until_it_can(tmp_path: Path) -> None:
     obstacle = tmp_path / "obstacle"
 

@@ -1,6 +1,7 @@
 """A whole node with real plugins: what health says of them, and what it does with them."""
 
 import asyncio
+import fcntl
 import json
 import os
 import tempfile
@@ -179,6 +180,26 @@ def test_what_a_killed_node_left_is_swept_and_what_a_living_one_has_is_not() -> 
         for rooms in (living, other):
             rooms.remove()
             assert not rooms.directory.exists()
+
+
+def test_rooms_are_not_swept_by_a_node_that_starts_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    ground = Ground(config(), "", {"RUNTIME_DIRECTORY": str(tmp_path)}, lambda: 0.0)
+    flock = fcntl.flock
+
+    def later(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        Rooms(ground).remove()  # Another node's, which sweeps what it finds.
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", later)
+    rooms = Rooms(ground)
+    assert rooms.place().parent.is_dir()
+    assert [one.name for one in rooms.directory.iterdir()] == ["lock"]
+    rooms.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_greeting_has_a_chat_to_try_where_a_listener_takes_chats(garden: Garden) -> None:

@@ -31,13 +31,14 @@ class Estate(Garden):
         self.refuses: Callable[[tuple[Provider, ...]], str] = lambda _providers: ""
         self.flying: Callable[[], Mapping[str, int] | None] = dict
         numbers = itertools.count(1)
+        self.publisher = Publisher(self._publish)
         self.manager = Manager(
             Setting(
                 environment={"PATH": os.environ["PATH"]},
                 place=lambda: root / f"room{next(numbers)}",
                 sdk=None,
                 reaper=None,
-                publisher=Publisher(self._publish),
+                publisher=self.publisher,
                 in_flight=self._in_flight,
                 dice=lambda: 0.0,
                 wall_s=lambda: 1_800_000_000,

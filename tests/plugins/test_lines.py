@@ -29,3 +29,15 @@ def test_who_follows_is_woken_by_the_next_line() -> None:
         assert await lines.until(0, 0.0)
 
     asyncio.run(play())
+
+
+def test_who_followed_an_earlier_plugin_of_this_name_follows_the_next_from_its_first_line() -> None:
+    async def play() -> None:
+        lines = Lines()
+        assert lines.since(500, 10) == ()
+        assert not await lines.until(500, 0.0)
+        lines.add(1, 0, "stdout", "here")
+        assert await lines.until(500, 0.0)
+        assert [line.text for line in lines.since(500, 10)] == ["here"]
+
+    asyncio.run(play())

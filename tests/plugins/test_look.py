@@ -76,3 +76,20 @@ def test_copy_beside_a_plugin_is_refused_and_harms_it_not(garden: Garden) -> Non
     garden.plant("copy", metadata={"provider_type": "acme"})
     after = wishes(seen(garden), Plugins(), before)
     assert after == before
+
+
+def test_directory_that_cannot_be_looked_at_is_told_of_and_its_plugins_are_not_gone(
+    garden: Garden, tmp_path: Path
+) -> None:
+    garden.plant("acme")
+    before = wishes(seen(garden), Plugins(), {})
+    # A name that no file system takes stands for whatever stands against it: a closed folder, say.
+    here = tmp_path / ("x" * 300)
+    looked = look(here, {}, NOTHING, None)
+    assert "it cannot be read (File name too long)" in str(looked.discovery.refused[str(here)])
+    assert look(tmp_path / "none", {}, NOTHING, None) == NOTHING
+    garden.directory.rename(tmp_path / "away")
+    garden.directory.symlink_to(garden.directory)
+    (wish,) = wishes(seen(garden), Plugins(), before).values()
+    assert not wish.gone
+    assert "cannot be read" in wish.problems[0]

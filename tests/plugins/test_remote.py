@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 from loomproxy.plugins.status import State
@@ -19,7 +18,7 @@ TOKEN = "somebody-else's"
 
 
 @contextlib.contextmanager
-def somebody(it: Estate, name: str) -> Iterator[subprocess.Popen[bytes]]:
+def somebody(it: Estate, name: str, place: str = "s") -> Iterator[subprocess.Popen[bytes]]:
     """Runs the tiny plugin without us."""
     code = it.directory / name / "plugin.py"
     process = subprocess.Popen(
@@ -28,7 +27,7 @@ def somebody(it: Estate, name: str) -> Iterator[subprocess.Popen[bytes]]:
             "LOOM_TINY": str(it.knob(name)),
             "LOOM_PLUGIN_NAME": name,
             "LOOM_PLUGIN_TOKEN": TOKEN,
-            "LOOM_PLUGIN_SOCKET": socket_of(it, name),
+            "LOOM_PLUGIN_SOCKET": str(it.knob(name, place)),
         },
     )
     try:
@@ -36,7 +35,7 @@ def somebody(it: Estate, name: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
-        Path(socket_of(it, name)).unlink()
+        it.knob(name, place).unlink(missing_ok=True)
 
 
 def socket_of(it: Estate, name: str) -> str:
@@ -85,6 +84,47 @@ def test_remote_plugin_is_introduced_probed_and_introduced_again_when_it_was_awa
                 assert it.notes("far").count("initialize {}") >= 3
                 assert (await it.manager.stop("far")).ok
                 assert it.notes("far")[-1] == "cleanup"
+
+    asyncio.run(play())
+
+
+def test_remote_plugin_that_another_generation_serves_is_not_told_to_clean_up() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            it.knob("far").mkdir(parents=True)
+            at = f"unix:{socket_of(it, 'far')}"
+            it.plant("far", **PLAIN, endpoint=at, auth={"secret": TOKEN})
+            with somebody(it, "far"):
+                await it.begin()
+                await it.until(lambda: it.is_ready("far"))
+                assert (await it.manager.reload("far")).ok
+                await it.until(lambda: len(it.status("far").generations) == 1)
+                # Nor where what is new is given up.
+                it.refuses = lambda _all: "not now"
+                it.plant("far", **PLAIN, endpoint=at, auth={"secret": TOKEN}, request_timeout=5)
+                assert not (await it.manager.reload("far")).ok
+                it.refuses = lambda _all: ""
+                await it.until(lambda: len(it.status("far").generations) == 1)
+                assert it.notes("far") == ["initialize {}"] * 3
+
+    asyncio.run(play())
+
+
+def test_remote_plugin_that_was_replaced_between_two_probes_is_initialised_again() -> None:
+    async def play() -> None:
+        async with estate() as it:
+            it.knob("far").mkdir(parents=True)
+            it.plant(
+                "far", **PLAIN, endpoint=f"unix:{socket_of(it, 'far')}", auth={"secret": TOKEN}
+            )
+            with somebody(it, "far") as first, somebody(it, "far", "next"):
+                await it.begin()
+                await it.until(lambda: it.is_ready("far") and it.knob("far", "next").is_socket())
+                it.knob("far", "next").replace(socket_of(it, "far"))
+                first.kill()  # and the connection that probes keep
+                await it.until(lambda: it.notes("far") == ["initialize {}"] * 2)
+                await it.until(lambda: it.is_ready("far"))
+                assert (it.status("far").last_error, it.status("far").restarts) == ("", 0)
 
     asyncio.run(play())
 

@@ -9,6 +9,7 @@ import pytest
 import watchfiles
 
 from loomproxy.plugins.watch import Watch
+from tests.plugins.estate import estate, section
 
 DEADLINE_S = 10.0
 
@@ -64,3 +65,25 @@ def test_kernel_that_refuses_is_told_of_and_nothing_is_watched(
 
     asyncio.run(play())
     assert 'event="plugins are not watched"' in said()
+
+
+def test_reload_of_the_configuration_watches_again_where_the_kernel_refused(
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    allowed = watchfiles.awatch
+
+    async def refusing(*_paths: Any, **_how: Any) -> AsyncIterator[Any]:
+        raise OSError(28, "OS file watch limit reached.")
+        yield
+
+    async def play() -> None:
+        async with estate() as it:
+            monkeypatch.setattr(watchfiles, "awatch", refusing)
+            await it.begin(watch=True)
+            await it.until(lambda: 'event="plugins are not watched"' in said())
+            monkeypatch.setattr(watchfiles, "awatch", allowed)  # Somebody raised the limit.
+            await it.manager.configure(section(watch=True), it.directory)
+            it.plant("acme")
+            await it.until(lambda: it.is_ready("acme"))
+
+    asyncio.run(play())

@@ -17,6 +17,7 @@ import pytest
 from loomproxy import channel as ch
 from loomproxy.config.load import parse
 from loomproxy.config.model import Config
+from loomproxy.core.chat.provider import Provider
 from loomproxy.worker.main import FORCED_EXIT
 from tests.shell.stage import run
 from tests.support.places import full_pipe
@@ -252,6 +253,9 @@ def test_worker_that_starts_when_a_file_is_gone_serves_the_rest() -> None:
             caller = await it.call()
             assert (await caller.asked("/away"))[0] == 410
             assert (await caller.asked("/x"))[0] == 502
+            # What plugins have to say is published all the same.
+            it.say(ch.Publish(it.config.dynamic, 8, (Provider("acme"),)))
+            assert await it.hear(ch.Published) == ch.Published(8)
 
     run(play)
 

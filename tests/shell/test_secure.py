@@ -70,6 +70,9 @@ def test_file_that_is_spoilt_changes_nothing(trusted: Path) -> None:
     with pytest.raises(UntrustworthyError, match=r"pools\.app\.tls\.ca_file"):
         secure.prepare([pool(spec)])
     assert towards(secure, spec) is made
+    # Nor does it stand against others who publish something.
+    secure.prepare([pool(spec)], as_before=True)
+    assert towards(secure, spec) is made
 
 
 def test_system_that_trusts_nobody_is_told_of_by_who_is_not_believed(
