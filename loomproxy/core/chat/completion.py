@@ -13,6 +13,12 @@ EMPTY: Final = msgspec.Raw(b"")
 BYTES_PER_TOKEN: Final = 4
 """Of English text in the tokenizers of today; only where nobody has counted."""
 
+TOKENS_MAX: Final = 1_000_000_000
+"""Of a prompt or an answer; who tells more has not counted. Sums of what providers tell must go
+through logs and messages of 64 bits."""
+
+ON_ONE_LINE: Final = -1  # as msgspec.json.format has it
+
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _NOTHING: Final = (b"", b"null")
 _NONE_OF_THEM: Final = b"[]"
@@ -84,8 +90,8 @@ def usage_of(raw: msgspec.Raw) -> Usage | None:
         usage = msgspec.json.decode(raw, type=Usage)
     except _UNREADABLE:
         return None
-    counted = usage.prompt_tokens >= 0 and usage.completion_tokens >= 0
-    return usage if counted else None
+    told = (usage.prompt_tokens, usage.completion_tokens)
+    return usage if all(0 <= tokens <= TOKENS_MAX for tokens in told) else None
 
 
 def estimate(size: int) -> int:
@@ -96,30 +102,30 @@ def estimate(size: int) -> int:
 def as_chunk(whole: Completion) -> bytes | None:
     """A whole answer as the one chunk of a stream, usage included; None where it has no choices.
 
-    In a stream tool calls have numbers (OpenAI API reference, chat.completion.chunk).
+    In a stream tool calls have numbers (OpenAI API reference, chat.completion.chunk), and what is
+    carried over as it came may be spread over lines, which would each be a line of the event.
     """
     try:
         choices = msgspec.json.decode(whole.choices, type=list[_Choice])
-        said = [
-            {
-                "index": choice.index,
-                "delta": _delta(choice.message),
-                "finish_reason": choice.finish_reason,
-            }
-            for choice in choices
-        ]
+        chunk: dict[str, object] = {
+            "id": _or_null(whole.id),
+            "object": "chat.completion.chunk",
+            "created": _or_null(whole.created),
+            "model": _or_null(whole.model),
+            "choices": [
+                {
+                    "index": choice.index,
+                    "delta": _delta(choice.message),
+                    "finish_reason": choice.finish_reason,
+                }
+                for choice in choices
+            ],
+        }
+        if bytes(whole.usage) not in _NOTHING:
+            chunk["usage"] = whole.usage
+        return msgspec.json.format(msgspec.json.encode(chunk), indent=ON_ONE_LINE)
     except _UNREADABLE:
         return None
-    chunk: dict[str, object] = {
-        "id": _or_null(whole.id),
-        "object": "chat.completion.chunk",
-        "created": _or_null(whole.created),
-        "model": _or_null(whole.model),
-        "choices": said,
-    }
-    if bytes(whole.usage) not in _NOTHING:
-        chunk["usage"] = whole.usage
-    return msgspec.json.encode(chunk)
 
 
 def _or_null(raw: msgspec.Raw) -> msgspec.Raw:

@@ -152,8 +152,9 @@ def _as_asked(chat: Talk, whole: Completion, body: bytes) -> answer.Answer | Non
     said = completion.as_chunk(whole)
     if said is None:
         return None
-    stream = Stream(chat.dialect, strips_usage=False)
-    events = stream.take(b"data: %b\n\ndata: [DONE]\n\n" % said, ended=True)
+    dialect = chat.dialect
+    chunk_of_all = dialect.event(b"data: %b\n\n" % said, said)
+    events = dialect.opening() + chunk_of_all + dialect.ending(b"data: [DONE]\n\n")
     return answer.Answer(OK, answer.EVENT_STREAM, events, answer.UNBUFFERED)
 
 

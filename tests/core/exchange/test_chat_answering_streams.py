@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from loomproxy.core.chat.events import EVENT_BYTES_MAX
 from loomproxy.core.event import (
     DeadlineExpired,
     DownstreamFull,
@@ -368,7 +369,7 @@ def test_a_provider_without_streams_is_asked_for_a_whole_and_that_is_streamed() 
     chunk = (
         b'data: {"id":"c-1","object":"chat.completion.chunk","created":5,"model":"m1","choices":'
         b'[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}],'
-        b'"usage":{"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}\n\n'
+        b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
     )
     it = taken(play(world))
     assert (
@@ -389,6 +390,21 @@ def test_a_provider_without_streams_is_asked_for_a_whole_and_that_is_streamed() 
             b"Cache-Control: no-cache\r\n",
             end=b"\r\n\r\n" + chunk + DONE,
         )
+        << ...
+        << finish(Fate.KEEP, chat=Spent("acme", "m1", 3, 2, "provider", stream=True))
+    )
+
+
+def test_a_whole_that_is_larger_than_any_event_is_streamed_still() -> None:
+    text = "x" * (EVENT_BYTES_MAX + 1)
+    message = {"role": "assistant", "content": text}
+    said = completion(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    it = taken(asking(body(stream=True), market(acme(streaming=False))))
+    assert (
+        it
+        >> answer(said)
+        << GIVEN_BACK
+        << head_down(200, text.encode(), end=DONE)
         << ...
         << finish(Fate.KEEP, chat=Spent("acme", "m1", 3, 2, "provider", stream=True))
     )
