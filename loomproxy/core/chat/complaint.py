@@ -122,10 +122,10 @@ def read(status: int, body: bytes, tongue: Tongue, retry_after: bytes | None) ->
 
 
 def read_event(error: bytes) -> Complaint:
-    """What the `error` of a stream's event says, in either tongue."""
+    """What the `error` within a success says, in either tongue: an event's, or a whole answer's."""
     return (
         _of_plugin(error, "")
-        or _of_openai(_STATUS_SERVER_MIN, b'{"error":%b}' % error, "")
+        or _of_openai(STATUS_OF_CODE["internal_error"], b'{"error":%b}' % error, "")
         or Complaint(
             STATUS_OF_CODE["internal_error"],
             "internal_error",

@@ -39,6 +39,12 @@ class Completion(msgspec.Struct, frozen=True):
     model: msgspec.Raw = EMPTY
     choices: msgspec.Raw = EMPTY
     usage: msgspec.Raw = EMPTY
+    error: msgspec.Raw = EMPTY
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that something went wrong, and nothing of an answer."""
+        return not self.choices and bytes(self.error) not in _NOTHING
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):

@@ -21,10 +21,13 @@ from loomproxy.core.outcome import Spent
 from tests.commands import Fate, PauseUp, Release, ResumeUp, SendDown
 from tests.core.exchange.chats import (
     ACME_1,
+    ACME_2,
     CHUNK_S,
     CLOSED_AI,
+    CONNECT_S,
     COUNTED,
     DONE,
+    FIRST_BYTE_S,
     HI,
     LOOM,
     acme,
@@ -32,6 +35,7 @@ from tests.core.exchange.chats import (
     asking,
     body,
     completion,
+    endpoint,
     event,
     framed,
     market,
@@ -296,6 +300,50 @@ def test_a_stream_that_fails_before_it_began_is_an_answer_with_a_status() -> Non
     )
 
 
+def test_a_transient_error_before_a_stream_began_is_asked_about_once_more() -> None:
+    error = event(error=json.loads(TRANSIENT))
+    world = market(acme(endpoint("/run/acme-1"), endpoint("/run/acme-2")))
+    it = taken(streaming(STREAMED, world))
+    assert (
+        it
+        >> part(error)
+        << deadline(CHUNK_S)
+        << CLOSED
+        << opens(ACME_2)
+        << deadline(CONNECT_S)
+        >> opened()
+        << deadline(FIRST_BYTE_S)
+        << sends_up(b"POST ", end=body("m1", stream=True))
+        >> stream_head()
+        << deadline(CHUNK_S)
+        >> part(error)
+        << deadline(CHUNK_S)
+        << CLOSED
+        << head_down(503, b"Soon.")
+        << ...
+        << finish(
+            Fate.KEEP,
+            "UD",
+            fault="provider_error",
+            attempts=2,
+            chat=Spent("acme", "m1", 0, 0, "none", stream=True),
+        )
+    )
+
+
+def test_a_transient_error_in_a_stream_that_began_is_its_end() -> None:
+    it = taken(streaming(STREAMED))
+    assert it >> part(HI) << ... << SendDown(framed(HI))
+    assert (
+        it
+        >> part(event(error=json.loads(TRANSIENT)))
+        << deadline(CHUNK_S)
+        << CLOSED
+        << ...
+        << finish(Fate.CLOSE, "UD", fault="provider_error", attempts=1)
+    )
+
+
 def test_a_stream_that_stops_before_it_began_is_a_504() -> None:
     assert (
         taken(streaming(STREAMED))
@@ -316,6 +364,41 @@ def test_a_provider_that_does_not_end_what_is_done_is_not_waited_for(event: obje
     assert (
         it >> event << LAST_CHUNK << CLOSED << ... << finish(Fate.KEEP, "--", status=200, fault="")
     )
+
+
+def test_what_is_done_and_was_taken_late_is_not_waited_for_either() -> None:
+    it = streaming(STREAMED)
+    assert it >> part(HI) << ... << SendDown(framed(HI))
+    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
+    assert it >> part(DONE) << deadline(SEND_S) << SendDown(framed(DONE))
+    assert it >> DownstreamTaken() << ResumeUp() << ... << deadline(AFTER_DONE_S)
+
+
+def told_to_go_on(it: Play) -> Play:
+    """Up to the head of the stream, for a client that waited to be told."""
+    assert (
+        it
+        >> post(STREAMED, "Expect: 100-continue")
+        << ...
+        >> whole(STREAMED)
+        << ...
+        >> opened()
+        << ...
+        >> stream_head()
+        << ...
+    )
+    return it
+
+
+def test_a_client_that_was_told_to_go_on_and_takes_nothing_slows_the_provider() -> None:
+    it = told_to_go_on(play(market()))
+    assert it >> part(HI) << ... << SendDown(framed(HI)) << PauseUp() << deadline(SEND_S)
+    assert it >> DownstreamTaken() << ResumeUp() << deadline(CHUNK_S)
+
+
+def test_a_client_that_was_told_to_go_on_and_takes_all_slows_nobody() -> None:
+    it = told_to_go_on(taken(play(market())))
+    assert it >> part(HI) << ... << SendDown(framed(HI))
 
 
 def test_a_client_that_does_not_read_slows_the_provider() -> None:
