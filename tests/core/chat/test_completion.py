@@ -55,6 +55,21 @@ def test_what_a_chunk_says(data: bytes, choices: bool, error: bool) -> None:
     assert (chunk.has_choices, chunk.has_error) == (choices, error)
 
 
+@pytest.mark.parametrize(
+    ("body", "is_error"),
+    [
+        (b"{}", False),
+        (b'{"error":null}', False),
+        (b'{"error":"x"}', True),
+        (b'{"error":"x","choices":[]}', False),
+    ],
+)
+def test_what_only_tells_an_error(body: bytes, is_error: bool) -> None:
+    whole = completion.read(body)
+    assert whole is not None
+    assert whole.is_error is is_error
+
+
 def test_tokens_are_estimated_where_nobody_counts() -> None:
     assert completion.estimate(0) == 1
     assert completion.estimate(400) == 100
