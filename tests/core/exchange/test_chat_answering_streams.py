@@ -7,9 +7,7 @@ import pytest
 from loomproxy.core.chat.events import EVENT_BYTES_MAX
 from loomproxy.core.event import (
     DeadlineExpired,
-    DownstreamFull,
     DownstreamGone,
-    DownstreamTaken,
     DrainExpired,
     UpstreamGone,
 )
@@ -18,7 +16,7 @@ from loomproxy.core.exchange.chat_answering import (
 )
 from loomproxy.core.fault import UPSTREAM_CUT
 from loomproxy.core.outcome import Spent
-from tests.commands import Fate, PauseUp, Release, ResumeUp, SendDown
+from tests.commands import Fate, Release, SendDown
 from tests.core.exchange.chats import (
     ACME_1,
     ACME_2,
@@ -45,7 +43,7 @@ from tests.core.exchange.chats import (
     streaming,
     whole,
 )
-from tests.core.exchange.scenery import IDLE_S, NEVER_FROM_NOW, SEND_S, play, response
+from tests.core.exchange.scenery import IDLE_S, NEVER_FROM_NOW, play, response
 from tests.playbook import (
     Later,
     Play,
@@ -222,21 +220,6 @@ def test_a_stream_without_its_end_is_told_and_never_completed(how: str) -> None:
     )
 
 
-def test_a_client_that_reads_slowly_hears_of_it_still() -> None:
-    it = streaming(STREAMED)
-    assert it >> part(HI) << ... << SendDown(framed(HI))
-    assert (
-        it
-        >> UpstreamGone(UPSTREAM_CUT)
-        << CLOSED
-        << ...
-        << deadline(SEND_S)
-        >> DownstreamTaken()
-        << ...
-        << finish(Fate.CLOSE, "UD", fault="stream_truncated")
-    )
-
-
 def test_a_stream_that_stops_is_told_to_have() -> None:
     it = taken(streaming(STREAMED))
     assert it >> part(HI) << ... << SendDown(framed(HI))
@@ -353,67 +336,6 @@ def test_a_stream_that_stops_before_it_began_is_a_504() -> None:
         << head_down(504, b'"code":"timeout"')
         << ...
         << finish(Fate.KEEP, "uD", fault="upstream_timeout")
-    )
-
-
-@pytest.mark.parametrize("event", [DeadlineExpired(), UpstreamGone(UPSTREAM_CUT)])
-def test_a_provider_that_does_not_end_what_is_done_is_not_waited_for(event: object) -> None:
-    it = taken(streaming(STREAMED))
-    assert it >> part(HI + DONE) << ... << SendDown(framed(HI + DONE)) << deadline(AFTER_DONE_S)
-    assert it >> Later(0.5) >> part(b": more\n\n")
-    assert (
-        it >> event << LAST_CHUNK << CLOSED << ... << finish(Fate.KEEP, "--", status=200, fault="")
-    )
-
-
-def test_what_is_done_and_was_taken_late_is_not_waited_for_either() -> None:
-    it = streaming(STREAMED)
-    assert it >> part(HI) << ... << SendDown(framed(HI))
-    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
-    assert it >> part(DONE) << deadline(SEND_S) << SendDown(framed(DONE))
-    assert it >> DownstreamTaken() << ResumeUp() << ... << deadline(AFTER_DONE_S)
-
-
-def told_to_go_on(it: Play) -> Play:
-    """Up to the head of the stream, for a client that waited to be told."""
-    assert (
-        it
-        >> post(STREAMED, "Expect: 100-continue")
-        << ...
-        >> whole(STREAMED)
-        << ...
-        >> opened()
-        << ...
-        >> stream_head()
-        << ...
-    )
-    return it
-
-
-def test_a_client_that_was_told_to_go_on_and_takes_nothing_slows_the_provider() -> None:
-    it = told_to_go_on(play(market()))
-    assert it >> part(HI) << ... << SendDown(framed(HI)) << PauseUp() << deadline(SEND_S)
-    assert it >> DownstreamTaken() << ResumeUp() << deadline(CHUNK_S)
-
-
-def test_a_client_that_was_told_to_go_on_and_takes_all_slows_nobody() -> None:
-    it = told_to_go_on(taken(play(market())))
-    assert it >> part(HI) << ... << SendDown(framed(HI))
-
-
-def test_a_client_that_does_not_read_slows_the_provider() -> None:
-    it = streaming(STREAMED)
-    assert it >> part(HI) << ... << SendDown(framed(HI))
-    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
-    assert it >> DownstreamTaken() << ResumeUp() << deadline(CHUNK_S)
-    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
-    assert (
-        it
-        >> Later(SEND_S)
-        >> DeadlineExpired()
-        << CLOSED
-        << ...
-        << finish(Fate.ABORT, "cD", fault="client_take_timeout")
     )
 
 
