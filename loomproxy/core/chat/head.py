@@ -52,7 +52,8 @@ def for_provider(
     stream: bool,
 ) -> RequestHead:
     """The head for one endpoint, before hygiene has passed it."""
-    block = b"Content-Type: application/json\r\nAccept: %b\r\n%b%b" % (
+    # RFC 9110 §12.5.3: who says nothing of codings accepts them all.
+    block = b"Content-Type: application/json\r\nAccept: %b\r\nAccept-Encoding: identity\r\n%b%b" % (
         b"text/event-stream" if stream else b"application/json",
         lines,
         b"".join(b"%b: %b\r\n" % secret for secret in secrets),

@@ -101,9 +101,11 @@ def _begin(x: State, head: ResponseHead, now: Instant) -> None:
     x.outcome.answered_at = now
     x.upstream_keeps = head.keep_alive
     kind = (field(head.block, b"content-type") or b"").lower()
+    # Nobody was asked to compress. What is nevertheless is kept whole, and found to be no answer.
+    plain = (field(head.block, b"content-encoding") or b"identity").lower() == b"identity"
     chat.begin_answer(
         head.status,
-        is_stream=kind.startswith(answer.EVENT_STREAM),
+        is_stream=plain and kind.startswith(answer.EVENT_STREAM),
         retry_after=field(head.block, b"retry-after"),
     )
 

@@ -84,8 +84,8 @@ def test_the_head_is_ours() -> None:
     )
     assert (ours.framing, ours.body_bytes, ours.expect_continue) == (LENGTH, 7, False)
     assert ours.block == (
-        b"Content-Type: application/json\r\nAccept: text/event-stream\r\ntraceparent: x\r\n"
-        b"Authorization: Bearer y\r\nx-b: c\r\n"
+        b"Content-Type: application/json\r\nAccept: text/event-stream\r\n"
+        b"Accept-Encoding: identity\r\ntraceparent: x\r\nAuthorization: Bearer y\r\nx-b: c\r\n"
     )
     whole = for_provider(asked, b"", (), target=b"/", body_bytes=7, stream=False)
     assert b"Accept: application/json\r\n" in whole.block

@@ -327,6 +327,21 @@ def test_a_transient_error_in_a_stream_that_began_is_its_end() -> None:
     )
 
 
+def test_a_stream_that_is_compressed_is_no_answer() -> None:
+    fields = ("Content-Type: text/event-stream", "Content-Encoding: gzip")
+    head = response(200, *fields, "Transfer-Encoding: chunked", to="POST")
+    assert (
+        taken(asking(STREAMED))
+        >> head
+        << deadline(CHUNK_S)
+        >> part(b"\x1f\x8b\n\n\n", ended=True)
+        << ...
+        << head_down(502, b'"code":"internal_error"')
+        << ...
+        << finish(Fate.KEEP, "UD", fault="upstream_malformed")
+    )
+
+
 def test_a_stream_that_stops_before_it_began_is_a_504() -> None:
     assert (
         taken(streaming(STREAMED))
