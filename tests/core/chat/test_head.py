@@ -21,7 +21,9 @@ def head(*lines: str) -> RequestHead:
 
 
 def passed(*lines: str, seed: bytes = b"1") -> bytes:
-    return lines_for_provider(head("Content-Length: 5", *lines), b"id-1", seed)
+    said = lines_for_provider(head("Content-Length: 5", *lines), b"id-1", seed)
+    assert said.count(b"X-Request-ID: id-1\r\n") == 1
+    return said.replace(b"X-Request-ID: id-1\r\n", b"")
 
 
 def test_credentials_and_everything_else_stay_here() -> None:
