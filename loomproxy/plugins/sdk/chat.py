@@ -348,17 +348,20 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
                 _join_call(calls.setdefault(words.pop("index"), {}), words)
         elif isinstance(value, str) and isinstance(message.get(name), str) and name != "role":
             message[name] += value
-        else:
+        elif value is not None or name not in message:  # null adds nothing to what was said
             message[name] = value
 
 
 def _join_call(call: dict[str, Any], piece: dict[str, Any]) -> None:
-    """Join a piece of one tool call: its arguments grow, all else is said once."""
+    """Join a piece of one tool call: its arguments grow, all else is said once.
+
+    Many providers say it again in each piece, as "" or null.
+    """
     for name, value in piece.items():
         if name == "function":
             function = call.setdefault("function", {})
             arguments = function.get("arguments", "") + (value.get("arguments") or "")
-            function.update(value)
+            function.update((key, word) for key, word in value.items() if word)
             function["arguments"] = arguments
-        elif value is not None:
+        elif value:
             call[name] = value
