@@ -92,6 +92,8 @@ _CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 def usage_of(raw: msgspec.Raw) -> Usage | None:
     """The tokens that `usage` tells, or None."""
+    if not raw:  # As in nearly all chunks; an exception costs more.
+        return None
     try:
         usage = msgspec.json.decode(raw, type=Usage)
     except _UNREADABLE:
