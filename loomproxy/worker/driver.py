@@ -235,6 +235,7 @@ class Driver:
             now = self._services.now()
             exchange.blame(faults.INTERNAL_ERROR, now)
             exchange.let_go()
+            exchange.forget_chat()
             exchange.outcome.begun_at = exchange.outcome.begun_at or now
             exchange.outcome.ended_at = now
             self._services.record(exchange.outcome)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from loomproxy.core.chat.dialect import OPENAI
+from loomproxy.core.chat.talk import Talk
 from loomproxy.core.endpoint import TlsSpec
 from loomproxy.core.exchange import Exchange, Phase
 from tests.shell.stage import FIXED, GET, OK, Client, Stage, run, stage
@@ -330,6 +332,27 @@ def test_internal_error_cuts_one_client_and_nothing_else(
             assert outcome.fault == "internal_error"
             assert outcome.termination[0] == "I"
             assert outcome.ended_at >= outcome.begun_at > 0
+
+    run(play)
+
+
+def test_internal_error_in_a_chat_makes_room_for_others(
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    async def play() -> None:
+        async with stage() as it:
+
+            def stumbling(self: Exchange, event: Any, _now: Any) -> Any:
+                self.chat = Talk(OPENAI, streams=False)
+                self.chat.held_bytes = 7
+                self.world.chat_bytes += 7
+                raise ZeroDivisionError("a bug of ours")
+
+            monkeypatch.setattr(Exchange, "handle", stumbling)
+            it.client().send(GET)
+            await it.turn()
+            assert "ZeroDivisionError" in said()
+            assert not it.services.world.chat_bytes
 
     run(play)
 

@@ -41,13 +41,13 @@ MUTANTS = (
     ),
     Mutant(
         "bytes of chats are never given back",
-        State.finish,
-        "self.world.chat_bytes -= self.chat.held_bytes",
+        State.forget_chat,
+        "self.world.chat_bytes -= chat.held_bytes",
         "pass",
     ),
     Mutant(
         "a provider is asked again and again",
-        chat_answering._error,
+        chat_answering._may_ask_again,
         "not chat.again",
         "True",
     ),
@@ -59,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "a refusal of a provider is asked about again",
-        chat_answering._error,
+        chat_answering._may_ask_again,
         "said.transient and ",
         "",
     ),
@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "the body goes up once",
-        chat_answering._error,
+        chat_answering._ask_again,
         "x.replay.rewind()",
         "pass",
     ),
@@ -84,8 +84,8 @@ MUTANTS = (
     Mutant(
         "an answer that broke off keeps its connection",
         chat_answering._break_off,
-        "x.let_go()",
-        "x.let_go(reusable=True)",
+        "x.let_go()\n    if not begun",
+        "x.let_go(reusable=True)\n    if not begun",
     ),
     Mutant("who waits stays with the old generation", Pool.__init__, "ticket.pool = self", "pass"),
 )

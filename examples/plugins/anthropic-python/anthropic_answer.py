@@ -40,8 +40,8 @@ class Answer:
     def __init__(self) -> None:
         self.ended = False
         self._usage: dict[str, int] = {}
-        self._calls = 0  # tool calls begun
-        self._argued = True  # whether the tool call that was begun last has arguments
+        self._calls: dict[int, int] = {}  # the number of a tool call, by that of its block
+        self._silent: set[int] = set()  # tool calls of which no argument has come
 
     def take(self, event: sdk.Event) -> Iterator[sdk.Piece]:
         """Yield what one event means; raises PluginError for an error event."""
@@ -65,18 +65,19 @@ class Answer:
             yield block["text"]
         elif block["type"] == "tool_use":
             given = json.dumps(block["input"]) if block.get("input") else ""
-            self._argued = bool(given)
+            call = self._calls[data["index"]] = len(self._calls)
+            if not given:
+                self._silent.add(call)
             yield sdk.Delta(
                 tool_calls=[
                     {
-                        "index": self._calls,
+                        "index": call,
                         "id": block["id"],
                         "type": "function",
                         "function": {"name": block["name"], "arguments": given},
                     }
                 ]
             )
-            self._calls += 1
 
     def _content_block_delta(self, data: dict[str, Any]) -> Iterator[sdk.Piece]:
         delta = data["delta"]
@@ -85,13 +86,16 @@ class Answer:
         elif delta["type"] == "thinking_delta":
             yield sdk.Delta(more={"reasoning_content": delta["thinking"]})
         elif delta["type"] == "input_json_delta" and delta["partial_json"]:
-            self._argued = True
-            yield self._arguments(delta["partial_json"])
+            call = self._calls.get(data["index"])  # None: Anthropic's own tool, which it calls
+            if call is not None:
+                self._silent.discard(call)
+                yield self._arguments(call, delta["partial_json"])
 
-    def _content_block_stop(self, _data: dict[str, Any]) -> Iterator[sdk.Piece]:
-        if not self._argued:  # A call without arguments: here nothing, in OpenAI's dialect {}.
-            self._argued = True
-            yield self._arguments("{}")
+    def _content_block_stop(self, data: dict[str, Any]) -> Iterator[sdk.Piece]:
+        call = self._calls.get(data["index"])
+        if call in self._silent:  # A call without arguments: here nothing, in OpenAI's dialect {}.
+            self._silent.discard(call)
+            yield self._arguments(call, "{}")
 
     def _message_delta(self, data: dict[str, Any]) -> Iterator[sdk.Piece]:
         self._count(data.get("usage"))
@@ -115,9 +119,8 @@ class Answer:
         code = ERRORS.get(error["type"], "internal_error")
         raise sdk.PluginError(code, f"Anthropic: {error['message']} ({error['type']})")
 
-    def _arguments(self, text: str) -> sdk.Delta:
-        call = {"index": self._calls - 1, "function": {"arguments": text}}
-        return sdk.Delta(tool_calls=[call])
+    def _arguments(self, call: int, text: str) -> sdk.Delta:
+        return sdk.Delta(tool_calls=[{"index": call, "function": {"arguments": text}}])
 
     def _count(self, usage: Any) -> None:
         """Take the counts of an event: each is of the answer so far, and the last one holds."""

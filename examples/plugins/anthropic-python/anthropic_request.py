@@ -40,8 +40,10 @@ def body_of(request: sdk.Request, max_tokens: int) -> dict[str, Any]:
         body.update(choice_of(raw))
     if isinstance(raw.get("user"), str):
         body["metadata"] = {"user_id": raw["user"]}
-    # What OpenAI has no word for, such as `thinking` or `top_k`.
-    return {**body, **(raw.get("plugin_specific") or {})}
+    # What OpenAI has no word for, such as `thinking` or `top_k`; which model answers, and how,
+    # is not for it to say.
+    more = raw.get("plugin_specific") or {}
+    return {**body, **more, "model": body["model"], "stream": body["stream"]}
 
 
 def refuse(raw: dict[str, Any]) -> None:
@@ -51,6 +53,8 @@ def refuse(raw: dict[str, Any]) -> None:
     form = raw.get("response_format")
     if isinstance(form, dict) and form.get("type") not in {None, "text"}:
         raise invalid("response_format: only text. For JSON, give a tool and require it.")
+    if raw.get("functions"):
+        raise invalid("functions: are not supported. Use tools.")
 
 
 def conversation(messages: list[dict[str, Any]]) -> tuple[list[Block], list[dict[str, Any]]]:
@@ -67,9 +71,13 @@ def conversation(messages: list[dict[str, Any]]) -> tuple[list[Block], list[dict
             continue
         if role == "function":
             raise invalid(f"messages[{index}].role: function is not supported. Use tool.")
+        if message.get("function_call"):
+            raise invalid(f"messages[{index}].function_call: is not supported. Use tool_calls.")
         blocks = [result_of(message, index)] if role == "tool" else content_of(message, index)
         if role == "assistant":
             blocks += calls_of(message, index)
+        if not blocks:  # Nothing was said, and a turn without blocks is none.
+            continue
         turn = "assistant" if role == "assistant" else "user"
         if turns and turns[-1]["role"] == turn:
             turns[-1]["content"] += blocks
@@ -81,7 +89,7 @@ def conversation(messages: list[dict[str, Any]]) -> tuple[list[Block], list[dict
 def content_of(message: dict[str, Any], index: int) -> list[Block]:
     """Return a message's content as blocks."""
     content = message.get("content")
-    if content is None or (content == "" and message.get("tool_calls")):
+    if not content:  # A block without text is none that Anthropic takes.
         return []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return [block_of(part, f"messages[{index}].content[{at}]") for at, part in enumerate(parts)]
@@ -128,7 +136,7 @@ def calls_of(message: dict[str, Any], index: int) -> list[Block]:
             raise invalid(f"{place}: has no id or no function.")
         try:
             given = json.loads(function.get("arguments") or "{}")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise invalid(f"{place}.function.arguments: is no JSON.") from None
         name = function.get("name")
         blocks.append({"type": "tool_use", "id": call["id"], "name": name, "input": given})

@@ -72,7 +72,7 @@ async function * words (messages, signal) {
 // The text of a message, whose content may be a text, a list of parts, or nothing.
 function textOf (message) {
   if (typeof message.content === 'string') return message.content
-  return (message.content ?? []).map((part) => part.text ?? '').join('')
+  return (message.content ?? []).map((part) => part?.text ?? '').join('')
 }
 
 // A real provider counts its tokens and says how many they were: hand that on instead.

@@ -43,10 +43,14 @@ def body_of(request: sdk.Request, keep_alive: str) -> dict[str, Any]:
     if keep_alive:
         body["keep_alive"] = keep_alive
     body.update(format_of(raw.get("response_format")))
-    # What OpenAI has no word for, such as `think`, or `options` with `num_ctx`.
+    # What OpenAI has no word for, such as `think`, or `options` with `num_ctx`; which model
+    # answers, and how, is not for it to say.
     more = dict(raw.get("plugin_specific") or {})
-    options.update(more.pop("options", {}))
-    return {**body, **more}
+    own = more.pop("options", {})
+    if not isinstance(own, dict):
+        raise sdk.PluginError("invalid_request", "plugin_specific.options: is no object.")
+    options.update(own)
+    return {**body, **more, "model": body["model"], "stream": body["stream"]}
 
 
 def message_of(message: dict[str, Any], index: int, names: dict[str, str]) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def call_of(call: Any, place: str, names: dict[str, str]) -> dict[str, Any]:
         function = call["function"]
         names[call.get("id", "")] = function["name"]
         arguments = json.loads(function.get("arguments") or "{}")
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
         message = f"{place}: is no call of a function with arguments in JSON."
         raise sdk.PluginError("invalid_request", message) from None
     return {"function": {"name": function["name"], "arguments": arguments}}

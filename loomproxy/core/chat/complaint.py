@@ -42,7 +42,16 @@ RETRY_SOON: Final = "1"
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DATE: Final = re.compile(r"[A-Z][a-z]{2}, [0-9A-Za-z: ]{20,22}GMT")
 _UNPRINTABLE: Final = re.compile(r"[^ -~]+")
-_OPENAI_CODES: Final = {400: "invalid_request", 404: "model_not_found", 429: "rate_limit_exceeded"}
+_OPENAI_CODES: Final = {
+    400: "invalid_request",
+    404: "model_not_found",
+    408: "timeout",
+    429: "rate_limit_exceeded",
+    503: "provider_unavailable",
+    504: "timeout",
+}
+_PASSING: Final = (429, 503, 504)
+"""Statuses that say enough: who stands before a provider answers with one of these, and a page."""
 _UNAUTHENTICATED: Final = (401, 403)
 _STATUS_ERROR_MIN: Final = 400
 _STATUS_SERVER_MIN: Final = 500
@@ -115,20 +124,25 @@ _NAMED: Final = (faults.MODEL_NOT_FOUND, faults.STREAM_TRUNCATED, faults.METHOD_
 def read(status: int, body: bytes, tongue: Tongue, retry_after: bytes | None) -> Complaint:
     """What a provider's answer says that is no 2xx; `retry_after` as the field was, if it was."""
     wait = _wait(retry_after.decode("latin-1") if retry_after else "")
-    found = _of_openai(status, body, wait) if tongue is Tongue.OPENAI else _of_plugin(body, wait)
-    return found or Complaint(
-        STATUS_OF_CODE["internal_error"],
-        "internal_error",
+    openai = tongue is Tongue.OPENAI
+    found = _of_openai(status, body, wait) if openai else _of_plugin(body, wait)
+    if found is not None:
+        return found
+    code = _OPENAI_CODES[status] if openai and status in _PASSING else "internal_error"
+    return Complaint(
+        STATUS_OF_CODE[code],
+        code,
         f"The provider answered with status {status} and no error that can be read: "
         f"{_excerpt(body)}",
+        retry_after="" if code == "internal_error" else wait,
     )
 
 
 def read_event(error: bytes) -> Complaint:
-    """What the `error` of a stream's event says, in either tongue."""
+    """What the `error` within a success says, in either tongue: an event's, or a whole answer's."""
     return (
         _of_plugin(error, "")
-        or _of_openai(_STATUS_SERVER_MIN, b'{"error":%b}' % error, "")
+        or _of_openai(STATUS_OF_CODE["internal_error"], b'{"error":%b}' % error, "")
         or Complaint(
             STATUS_OF_CODE["internal_error"],
             "internal_error",
@@ -185,9 +199,8 @@ def _of_openai(status: int, body: bytes, wait: str) -> Complaint | None:
     message = said.message[:MESSAGE_CHARS_MAX]
     if status < _STATUS_ERROR_MIN:
         return None
-    code = _OPENAI_CODES.get(status, "internal_error")
-    if status >= _STATUS_SERVER_MIN:
-        code = "provider_unavailable" if status == _UNAVAILABLE else "internal_error"
+    code = "internal_error" if status >= _STATUS_SERVER_MIN else "invalid_request"
+    code = _OPENAI_CODES.get(status, code)
     return Complaint(status, code, message, retry_after=wait, verbatim=bytes(body))
 
 

@@ -13,6 +13,12 @@ EMPTY: Final = msgspec.Raw(b"")
 BYTES_PER_TOKEN: Final = 4
 """Of English text in the tokenizers of today; only where nobody has counted."""
 
+TOKENS_MAX: Final = 1_000_000_000
+"""Of a prompt or an answer; who tells more has not counted. Sums of what providers tell must go
+through logs and messages of 64 bits."""
+
+ON_ONE_LINE: Final = -1  # as msgspec.json.format has it
+
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _NOTHING: Final = (b"", b"null")
 _NO_CHOICES: Final = (b"[]", *_NOTHING)
@@ -34,6 +40,12 @@ class Completion(msgspec.Struct, frozen=True):
     model: msgspec.Raw = EMPTY
     choices: msgspec.Raw = EMPTY
     usage: msgspec.Raw = EMPTY
+    error: msgspec.Raw = EMPTY
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that something went wrong, and nothing of an answer."""
+        return not self.choices and bytes(self.error) not in _NOTHING
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +58,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     @property
     def has_error(self) -> bool:
         """Whether it says that something went wrong."""
-        return self.error is not EMPTY and bytes(self.error) not in _NOTHING
+        return bool(self.error) and bytes(self.error) not in _NOTHING
 
     @property
     def has_choices(self) -> bool:
@@ -82,14 +94,14 @@ _CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 def usage_of(raw: msgspec.Raw) -> Usage | None:
     """The tokens that `usage` tells, or None."""
-    if raw is EMPTY:  # As in every chunk but the last: worth not being surprised at.
+    if not raw:  # As in nearly all chunks; an exception costs more.
         return None
     try:
         usage = msgspec.json.decode(raw, type=Usage)
     except _UNREADABLE:
         return None
-    counted = usage.prompt_tokens >= 0 and usage.completion_tokens >= 0
-    return usage if counted else None
+    told = (usage.prompt_tokens, usage.completion_tokens)
+    return usage if all(0 <= tokens <= TOKENS_MAX for tokens in told) else None
 
 
 def estimate(size: int) -> int:
@@ -100,30 +112,30 @@ def estimate(size: int) -> int:
 def as_chunk(whole: Completion) -> bytes | None:
     """A whole answer as the one chunk of a stream, usage included; None where it has no choices.
 
-    In a stream tool calls have numbers (OpenAI API reference, chat.completion.chunk).
+    In a stream tool calls have numbers (OpenAI API reference, chat.completion.chunk), and what is
+    carried over as it came may be spread over lines, which would each be a line of the event.
     """
     try:
         choices = msgspec.json.decode(whole.choices, type=list[_Choice])
-        said = [
-            {
-                "index": choice.index,
-                "delta": _delta(choice.message),
-                "finish_reason": choice.finish_reason,
-            }
-            for choice in choices
-        ]
+        chunk: dict[str, object] = {
+            "id": _or_null(whole.id),
+            "object": "chat.completion.chunk",
+            "created": _or_null(whole.created),
+            "model": _or_null(whole.model),
+            "choices": [
+                {
+                    "index": choice.index,
+                    "delta": _delta(choice.message),
+                    "finish_reason": choice.finish_reason,
+                }
+                for choice in choices
+            ],
+        }
+        if bytes(whole.usage) not in _NOTHING:
+            chunk["usage"] = whole.usage
+        return msgspec.json.format(msgspec.json.encode(chunk), indent=ON_ONE_LINE)
     except _UNREADABLE:
         return None
-    chunk: dict[str, object] = {
-        "id": _or_null(whole.id),
-        "object": "chat.completion.chunk",
-        "created": _or_null(whole.created),
-        "model": _or_null(whole.model),
-        "choices": said,
-    }
-    if bytes(whole.usage) not in _NOTHING:
-        chunk["usage"] = whole.usage
-    return msgspec.json.encode(chunk)
 
 
 def _or_null(raw: msgspec.Raw) -> msgspec.Raw:

@@ -16,7 +16,8 @@ import msgspec
 EVENT_BYTES_MAX: Final = 1 << 20
 """Of one event. A chunk of a completion has some hundred bytes; Loom's reader stopped here, too."""
 
-_END: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\n|\Z))")
+# It begins with what the search may skip to, so that text is passed over at once.
+_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?>\r\n|\n|\r(?!\n|\Z))")
 _END_BYTES_MAX: Final = 4
 _COMMON: Final = re.compile(rb"data: [^\r\n]{0,%d}\n\n" % (EVENT_BYTES_MAX // 2))
 """What nearly always comes: one event, whole, of one line of data."""
@@ -82,6 +83,11 @@ class Events:
 
 
 def _event(raw: bytes) -> Event:
+    # Nearly all are one line of data.
+    if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
+        return Event(raw, raw[6:-2])
+    if b"data" not in raw:
+        return Event(raw, None)
     lines = _LINE.split(raw.removeprefix(b"\xef\xbb\xbf"))
     said = [_value(line) for line in lines if line == b"data" or line.startswith(b"data:")]
     return Event(raw, b"\n".join(said) if said else None)

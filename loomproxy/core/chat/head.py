@@ -23,11 +23,14 @@ _TRACESTATE_BYTES_MAX: Final = 512
 def lines_for_provider(request: RequestHead, request_id: bytes, seed: bytes) -> bytes:
     """The block of a client's lines that a provider gets, trace included; the same each attempt.
 
-    `seed` differs with each exchange, whatever ids clients bring.
+    `seed` differs with each exchange, whatever ids clients bring. To a provider the id is called
+    X-Request-ID, whatever the operator calls it elsewhere; hygiene writes it once.
     """
     lines = request.block.splitlines(keepends=True)
-    return b"".join(line for line in lines if _PASSES.fullmatch(line)) + _trace(
-        request.block, request_id + seed
+    return b"%bX-Request-ID: %b\r\n%b" % (
+        b"".join(line for line in lines if _PASSES.fullmatch(line)),
+        request_id,
+        _trace(request.block, request_id + seed),
     )
 
 
@@ -52,7 +55,8 @@ def for_provider(
     stream: bool,
 ) -> RequestHead:
     """The head for one endpoint, before hygiene has passed it."""
-    block = b"Content-Type: application/json\r\nAccept: %b\r\n%b%b" % (
+    # RFC 9110 §12.5.3: who says nothing of codings accepts them all.
+    block = b"Content-Type: application/json\r\nAccept: %b\r\nAccept-Encoding: identity\r\n%b%b" % (
         b"text/event-stream" if stream else b"application/json",
         lines,
         b"".join(b"%b: %b\r\n" % secret for secret in secrets),

@@ -19,7 +19,8 @@ from loomproxy.core.chat.dialect import Dialect
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _TRUE: Final = msgspec.Raw(b"true")
 _FALSE: Final = msgspec.Raw(b"false")
-_OWNED: Final = (b'"model"', b'"stream"', b'"provider_id"', b'"stream_options"')
+_OWNED: Final = frozenset(("model", "stream", "provider_id", "stream_options"))
+_OWNED_AS_WRITTEN: Final = tuple(b'"%b"' % name.encode() for name in sorted(_OWNED))
 _Fields = dict[str, msgspec.Raw]
 Value = TypeVar("Value")
 _TEXT: Final = msgspec.json.Decoder(str | None)
@@ -62,6 +63,7 @@ def read(body: bytes, dialect: Dialect, *, streams: bool) -> Asked | Complaint:
         message = f"The request body is not a JSON object: {seen}."
         return complaints.of_fault(faults.CHAT_INVALID, message)
     try:
+        _need_spelling(fields)
         asked = Asked(
             body,
             fields,
@@ -78,6 +80,17 @@ def read(body: bytes, dialect: Dialect, *, streams: bool) -> Asked | Complaint:
     except _Wrong as wrong:
         return wrong.complaint
     return asked
+
+
+def _need_spelling(fields: _Fields) -> None:
+    """Refuse `Model` beside `model`: a provider in Go would read the other one.
+
+    Its encoding/json takes names in any case, and as Unicode folds them.
+    """
+    for name in fields:
+        if name not in _OWNED and name.casefold() in _OWNED:
+            meant = name.casefold()
+            raise _Wrong(meant, f"`{meant}` is spelt in lower case; `{name}` is no other field.")
 
 
 def _need(there: object, name: str, what: str) -> None:
@@ -148,4 +161,4 @@ def _set_stream(fields: _Fields, *, stream: bool) -> None:
 
 def _says_once(body: bytes) -> bool:
     """Whether no field that routing reads can stand in `body` twice, however it is spelt."""
-    return b"\\u" not in body and all(body.count(name) <= 1 for name in _OWNED)
+    return b"\\u" not in body and all(body.count(name) <= 1 for name in _OWNED_AS_WRITTEN)

@@ -186,6 +186,7 @@ CHAT_TABLE: Final[Table] = {
     Phase.DATA: {
         **_ANYWHERE,
         **_HOLDING,
+        DownstreamTaken: chat_answering.on_downstream_taken,
         ResponsePart: chat_answering.on_response_part,
         UpstreamGone: chat_answering.on_gone,
         DeadlineExpired: chat_answering.on_stalled,

@@ -19,7 +19,8 @@ from loomproxy.core.chat.complaint import Complaint
 from loomproxy.core.chat.completion import Completion
 from loomproxy.core.chat.stream import Stream
 from loomproxy.core.chat.talk import Talk
-from loomproxy.core.event import DeadlineExpired, UpstreamGone
+from loomproxy.core.endpoint import Endpoint
+from loomproxy.core.event import DeadlineExpired, DownstreamFull, DownstreamTaken, UpstreamGone
 from loomproxy.core.exchange import answering
 from loomproxy.core.exchange.attempt import attempt
 from loomproxy.core.exchange.chat_asking import holds
@@ -100,9 +101,11 @@ def _begin(x: State, head: ResponseHead, now: Instant) -> None:
     x.outcome.answered_at = now
     x.upstream_keeps = head.keep_alive
     kind = (field(head.block, b"content-type") or b"").lower()
+    # Nobody was asked to compress. What is nevertheless is kept whole, and found to be no answer.
+    plain = (field(head.block, b"content-encoding") or b"identity").lower() == b"identity"
     chat.begin_answer(
         head.status,
-        is_stream=kind.startswith(answer.EVENT_STREAM),
+        is_stream=plain and kind.startswith(answer.EVENT_STREAM),
         retry_after=field(head.block, b"retry-after"),
     )
 
@@ -136,6 +139,9 @@ def _keep(x: State, chat: Talk, data: bytes, *, ended: bool, now: Instant) -> No
 def _whole(x: State, chat: Talk, now: Instant) -> None:
     body = bytes(chat.answer)
     whole = completion.read(body)
+    if whole is not None and whole.is_error:
+        _break_off(x, complaints.read_event(bytes(whole.error)), now)
+        return
     given = None if whole is None else _as_asked(chat, whole, body)
     if whole is None or given is None:
         x.refuse(faults.UPSTREAM_MALFORMED, now)
@@ -152,32 +158,43 @@ def _as_asked(chat: Talk, whole: Completion, body: bytes) -> answer.Answer | Non
     said = completion.as_chunk(whole)
     if said is None:
         return None
-    stream = Stream(chat.dialect, strips_usage=False)
-    events = stream.take(b"data: %b\n\ndata: [DONE]\n\n" % said, ended=True)
+    dialect = chat.dialect
+    chunk_of_all = dialect.event(b"data: %b\n\n" % said, said)
+    events = dialect.opening() + chunk_of_all + dialect.ending(b"data: [DONE]\n\n")
     return answer.Answer(OK, answer.EVENT_STREAM, events, answer.UNBUFFERED)
 
 
 def _error(x: State, chat: Talk, now: Instant) -> None:
     """The provider says that it cannot: the client is told, or it is asked once more."""
-    target, pool, route = chat.target, x.pool, x.route
+    target = chat.target
     assert target is not None
-    assert pool is not None
-    assert route is not None
     said = complaints.read(
         chat.status, bytes(chat.answer), target.provider.tongue, chat.retry_after
     )
-    endpoint = x.endpoint
+    endpoint, again = x.endpoint, _may_ask_again(x, chat, said, now)
     _has_answered(x, now)
-    once_more = said.transient and not chat.again and x.outcome.attempts < route.retry.attempts_max
-    if once_more and pool.budget.may_retry(now):
-        assert x.replay is not None
-        assert endpoint is not None
-        chat.again = True
-        x.tried = (*x.tried, endpoint)
-        x.replay.rewind()
-        attempt(x, now)
+    if again:
+        _ask_again(x, chat, endpoint, now)
     else:
         x.reply(answer.complaint(said, chat.dialect, x.outcome.request_id), now)
+
+
+def _may_ask_again(x: State, chat: Talk, said: Complaint, now: Instant) -> bool:
+    """Whether to ask once more what a provider could not answer just now; true has paid for it."""
+    assert x.route is not None
+    assert x.pool is not None
+    left = x.outcome.attempts < x.route.retry.attempts_max
+    return said.transient and not chat.again and left and x.pool.budget.may_retry(now)
+
+
+def _ask_again(x: State, chat: Talk, endpoint: Endpoint | None, now: Instant) -> None:
+    """Go elsewhere than to `endpoint`, which was given back; no byte has gone to the client."""
+    assert x.replay is not None
+    assert endpoint is not None, "an answer from nobody"
+    chat.again = True
+    x.tried = (*x.tried, endpoint)
+    x.replay.rewind()
+    attempt(x, now)
 
 
 def _has_answered(x: State, now: Instant) -> None:
@@ -194,20 +211,28 @@ def _pass(x: State, stream: Stream, data: bytes, *, ended: bool, now: Instant) -
     was_done = stream.done
     out = stream.take(data, ended=ended)
     if out:
-        _send(x, out)
+        _send(x, out, now)
     if stream.complaint is not None:
         _break_off(x, stream.complaint, now)
     elif not stream.done:
         return
     elif ended:
         _complete(x, now)
-    elif not was_done:
+    elif not (was_done or x.up_paused):
         x.deadline_at = now + AFTER_DONE_S
 
 
-def _send(x: State, data: bytes) -> None:
+def on_downstream_taken(x: State, event: DownstreamTaken, now: Instant) -> None:
+    """The client has taken everything so far: read on; of a stream that is done, not for long."""
+    answering.on_downstream_taken(x, event, now)
+    if x.chat is not None and x.chat.stream is not None and x.chat.stream.done:
+        x.deadline_at = now + AFTER_DONE_S
+
+
+def _send(x: State, data: bytes, now: Instant) -> None:
     outcome = x.outcome
-    if not outcome.status:
+    begins = not outcome.status
+    if begins:
         outcome.status = OK
         x.down_framing = CHUNKED if x.request.minor_version >= 1 else CLOSE
         x.keep = x.keep and x.down_framing is CHUNKED and not x.world.draining
@@ -215,6 +240,9 @@ def _send(x: State, data: bytes) -> None:
         x.forget_request()
     outcome.response_bytes += len(data)
     x.hands.send_down(chunk(data) if x.down_framing is CHUNKED else data)
+    if begins and x.request.expect_continue and not x.hands.all_taken():
+        # It may not have taken even that it may go on; that it was full then, nobody tells again.
+        answering.on_downstream_full(x, DownstreamFull(), now)
 
 
 def _complete(x: State, now: Instant) -> None:
@@ -227,13 +255,20 @@ def _break_off(x: State, said: Complaint, now: Instant) -> None:
     """No more will come of an answer that is not complete: say why, where that is possible."""
     chat = x.chat
     assert chat is not None
+    begun, endpoint = bool(x.outcome.status), x.endpoint
+    if not begun:
+        chat.ok = False
+        if _may_ask_again(x, chat, said, now):
+            x.let_go()
+            _ask_again(x, chat, endpoint, now)
+            return
     x.blame(said.fault or faults.PROVIDER_ERROR, now)
     x.let_go()
-    if not x.outcome.status:
+    if not begun:
         x.reply(answer.complaint(said, chat.dialect, x.outcome.request_id), now)
         return
     x.keep = False
-    _send(x, chat.dialect.failure(said, x.outcome.request_id))
+    _send(x, chat.dialect.failure(said, x.outcome.request_id), now)
     if x.hands.all_taken():
         x.leave(now)
     else:

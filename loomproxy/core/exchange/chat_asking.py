@@ -63,7 +63,7 @@ def _admit(x: State, head: RequestHead) -> Fault | None:
         return faults.METHOD_NOT_ALLOWED
     if head.body_bytes > x.route.body_bytes_max:
         return faults.BODY_TOO_LARGE
-    if (field(head.block, b"content-encoding") or b"identity") != b"identity":
+    if (field(head.block, b"content-encoding") or b"identity").lower() != b"identity":
         return faults.CODING_OF_CHAT
     return None
 

@@ -271,6 +271,13 @@ class State:
         if self.client_paused:
             self.balance_client()
 
+    def forget_chat(self) -> None:
+        """What was kept of a chat is kept no more: there is room for others."""
+        chat = self.chat
+        if chat is not None:
+            self.world.chat_bytes -= chat.held_bytes
+            chat.held_bytes = 0
+
     @property
     def awaits_continue(self) -> bool:
         """Whether the client may wait for a word of the upstream before it sends its body.
@@ -301,7 +308,7 @@ class State:
         """Say the last word; the client is read again, for its next request or its close."""
         self.forget_request()
         if self.chat is not None:
-            self.world.chat_bytes -= self.chat.held_bytes
+            self.forget_chat()
             self.outcome.chat = self.chat.spent()
         self.outcome.ended_at = now
         self.enter(DONE, NEVER)

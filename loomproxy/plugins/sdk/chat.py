@@ -27,6 +27,17 @@ _RANGES: Final = {
     "frequency_penalty": (-2, 2),
     "presence_penalty": (-2, 2),
 }
+_KINDS: Final = {
+    "n": (int, "whole number"),
+    "response_format": (dict, "object"),
+    "plugin_specific": (dict, "object"),
+}
+_KINDS_OF_FORM: Final = {"type": (str, "text")}
+_KINDS_OF_MESSAGE: Final = {
+    "name": (str, "text"),
+    "tool_calls": (list, "list"),
+    "tool_call_id": (str, "text"),
+}
 _ROLES: Final = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 
 
@@ -125,6 +136,8 @@ def read_request(body: Any, request_id: str = "", traceparent: str = "") -> Requ
         raise _invalid("model: is no text. Say which model to ask.")
     for name, (low, high) in _RANGES.items():
         _check_number(body, name, low, high)
+    _check_kinds(body, _KINDS, "")
+    _check_kinds(body.get("response_format") or {}, _KINDS_OF_FORM, "response_format.")
     stop = body.get("stop")
     texts = [stop] if isinstance(stop, str) else stop or []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -154,9 +167,18 @@ def _check_messages(messages: Any) -> None:
         content = message.get("content")
         parts = content if isinstance(content, list) else []
         if not (content is None or isinstance(content, (str, list))) or not all(
-            isinstance(part, dict) for part in parts
+            isinstance(part, dict) and isinstance(part.get("type", ""), str) for part in parts
         ):
             raise _invalid(f"messages[{index}].content: is neither text nor a list of parts.")
+        _check_kinds(message, _KINDS_OF_MESSAGE, f"messages[{index}].")
+
+
+def _check_kinds(body: dict[str, Any], kinds: Mapping[str, tuple[type, str]], place: str) -> None:
+    """Refuse what no handler could read; what else is within is between it and its provider."""
+    for name, (kind, what) in kinds.items():
+        value = body.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise _invalid(f"{place}{name}: is no {what}.")
 
 
 def _check_number(body: dict[str, Any], name: str, low: int, high: int) -> None:
@@ -326,17 +348,20 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
                 _join_call(calls.setdefault(words.pop("index"), {}), words)
         elif isinstance(value, str) and isinstance(message.get(name), str) and name != "role":
             message[name] += value
-        else:
+        elif value is not None or name not in message:  # null adds nothing to what was said
             message[name] = value
 
 
 def _join_call(call: dict[str, Any], piece: dict[str, Any]) -> None:
-    """Join a piece of one tool call: its arguments grow, all else is said once."""
+    """Join a piece of one tool call: its arguments grow, all else is said once.
+
+    Many providers say it again in each piece, as "" or null.
+    """
     for name, value in piece.items():
         if name == "function":
             function = call.setdefault("function", {})
             arguments = function.get("arguments", "") + (value.get("arguments") or "")
-            function.update(value)
+            function.update((key, word) for key, word in value.items() if word)
             function["arguments"] = arguments
-        elif value is not None:
+        elif value:
             call[name] = value

@@ -151,8 +151,10 @@ class Connection(asyncio.StreamReaderProtocol):
                 await self._refuse_connection(writer)
             else:
                 await self._serve(reader, writer)
-        except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            pass  # The caller left, or was silent for too long: nobody is there to be told.
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            # The caller left, or was silent for too long: nobody is there to be told. What a
+            # handler raises does not come here.
+            pass
         except Exception:  # noqa: BLE001 - one connection's failure is no other's
             failure("-")
         finally:

@@ -210,15 +210,18 @@ class Lines:
         if self._after_cr:  # Its line was yielded at the CR; an LF still belongs to it.
             piece = piece.removeprefix(b"\n")
             self._after_cr = False
-        self._rest += piece
-        whole = bytes(self._rest).splitlines(keepends=True)
-        last = whole.pop() if whole and not whole[-1].endswith((b"\n", b"\r")) else b""
-        self._after_cr = bool(whole) and not last and whole[-1].endswith(b"\r")
-        self._rest = bytearray(last)
-        if len(last) > LINE_BYTES_MAX:
+        # Only what is new is searched: a long line may come in very many pieces.
+        cut = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
+        whole = bytes(self._rest + piece[:cut]) if cut else b""
+        if cut:
+            self._rest = bytearray(piece[cut:])
+        else:
+            self._rest += piece
+        self._after_cr = piece.endswith(b"\r")
+        if len(self._rest) > LINE_BYTES_MAX:
             raise TooLarge(f"a line may have {LINE_BYTES_MAX} bytes")
-        for line in whole:
-            yield line.rstrip(b"\r\n").decode("utf-8", "replace")
+        for line in whole.splitlines():
+            yield line.decode("utf-8", "replace")
 
     def end(self) -> str:
         """Return what came after the last line's end."""

@@ -122,14 +122,38 @@ def test_a_long_message_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "told", "code"),
+    [
+        (429, 429, "rate_limit_exceeded"),
+        (503, 503, "provider_unavailable"),
+        (504, 504, "timeout"),
+        (400, 502, "internal_error"),
+        (500, 502, "internal_error"),
+        (302, 502, "internal_error"),
+    ],
+)
+def test_a_page_of_who_stands_before_a_provider_of_the_openai_dialect_is_its_status(
+    status: int, told: int, code: str
+) -> None:
+    page = b"<html>Too many</html>"
+    said = complaints.read(status, page, Tongue.OPENAI, b"7")
+    assert (said.status, said.code) == (told, code)
+    assert said.retry_after == ("" if told == 502 else "7")
+    assert f"status {status}" in said.message
+    assert complaints.read(status, page, Tongue.PLUGIN, b"7").code == "internal_error"
+
+
+@pytest.mark.parametrize(
     ("status", "code"),
     [
         (400, "invalid_request"),
         (404, "model_not_found"),
-        (422, "internal_error"),
+        (408, "timeout"),
+        (422, "invalid_request"),
         (429, "rate_limit_exceeded"),
         (500, "internal_error"),
         (503, "provider_unavailable"),
+        (504, "timeout"),
     ],
 )
 def test_an_error_in_the_openai_dialect_keeps_its_status_and_words(status: int, code: str) -> None:

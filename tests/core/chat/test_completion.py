@@ -24,7 +24,15 @@ def test_an_answer_may_say_anything() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"null", b"[]", b"{}", b'{"prompt_tokens":-1,"completion_tokens":1}']
+    "raw",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"prompt_tokens":-1,"completion_tokens":1}',
+        b'{"prompt_tokens":1,"completion_tokens":1000000000000000000000000}',
+    ],
 )
 def test_usage_that_tells_nothing_is_none(raw: bytes) -> None:
     assert completion.usage_of(msgspec.Raw(raw)) is None
@@ -45,6 +53,21 @@ def test_what_a_chunk_says(data: bytes, choices: bool, error: bool) -> None:
     chunk = completion.read_chunk(data)
     assert chunk is not None
     assert (chunk.has_choices, chunk.has_error) == (choices, error)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_error"),
+    [
+        (b"{}", False),
+        (b'{"error":null}', False),
+        (b'{"error":"x"}', True),
+        (b'{"error":"x","choices":[]}', False),
+    ],
+)
+def test_what_only_tells_an_error(body: bytes, is_error: bool) -> None:
+    whole = completion.read(body)
+    assert whole is not None
+    assert whole.is_error is is_error
 
 
 def test_tokens_are_estimated_where_nobody_counts() -> None:
@@ -84,6 +107,16 @@ def test_an_answer_without_calls_or_usage() -> None:
     assert isinstance(said, dict)
     assert "usage" not in said
     assert said["choices"] == [{"index": 1, "delta": {"tool_calls": None}, "finish_reason": None}]
+
+
+def test_an_answer_on_many_lines_makes_a_chunk_on_one() -> None:
+    whole = {"choices": [{"message": {"content": "a\nb", "more": {"x": [1, 2.50]}}}], "usage": {}}
+    read = completion.read(json.dumps(whole, indent=2).replace("\n", "\r\n").encode())
+    assert read is not None
+    said = completion.as_chunk(read)
+    assert said is not None
+    assert not set(b"\r\n") & set(said)
+    assert json.loads(said)["choices"][0]["delta"] == whole["choices"][0]["message"]
 
 
 @pytest.mark.parametrize(

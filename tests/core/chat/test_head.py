@@ -21,7 +21,9 @@ def head(*lines: str) -> RequestHead:
 
 
 def passed(*lines: str, seed: bytes = b"1") -> bytes:
-    return lines_for_provider(head("Content-Length: 5", *lines), b"id-1", seed)
+    said = lines_for_provider(head("Content-Length: 5", *lines), b"id-1", seed)
+    assert said.count(b"X-Request-ID: id-1\r\n") == 1
+    return said.replace(b"X-Request-ID: id-1\r\n", b"")
 
 
 def test_credentials_and_everything_else_stay_here() -> None:
@@ -84,8 +86,8 @@ def test_the_head_is_ours() -> None:
     )
     assert (ours.framing, ours.body_bytes, ours.expect_continue) == (LENGTH, 7, False)
     assert ours.block == (
-        b"Content-Type: application/json\r\nAccept: text/event-stream\r\ntraceparent: x\r\n"
-        b"Authorization: Bearer y\r\nx-b: c\r\n"
+        b"Content-Type: application/json\r\nAccept: text/event-stream\r\n"
+        b"Accept-Encoding: identity\r\ntraceparent: x\r\nAuthorization: Bearer y\r\nx-b: c\r\n"
     )
     whole = for_provider(asked, b"", (), target=b"/", body_bytes=7, stream=False)
     assert b"Accept: application/json\r\n" in whole.block

@@ -116,6 +116,40 @@ def test_what_is_no_completion_is_no_answer() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        ({"code": "rate_limit_exceeded", "message": "Slow."}, 429, b"rate_limit_exceeded"),
+        ({"message": "Broken.", "type": "server_error"}, 502, b"Broken."),
+        ("Broken.", 502, b"internal_error"),
+    ],
+)
+def test_a_success_that_only_tells_an_error_is_none(
+    error: object, status: int, told: bytes
+) -> None:
+    said = json.dumps({"error": error, "id": "c-1"}).encode()
+    assert (
+        taken(asking(ASKED))
+        >> answer(said)
+        << CLOSED
+        << head_down(status, told)
+        << ...
+        << finish(
+            Fate.KEEP,
+            "UH",
+            status=status,
+            fault="provider_error",
+            chat=Spent("acme", "m1", 0, 0, "none", stream=False),
+        )
+    )
+
+
+@pytest.mark.parametrize("more", [{"error": None}, {"error": "x", "choices": []}])
+def test_an_answer_with_choices_is_one_whatever_else_it_says(more: dict[str, object]) -> None:
+    said = completion(**more)
+    assert taken(asking(ASKED)) >> answer(said) << GIVEN_BACK << head_down(200, end=said) << ...
+
+
 def test_an_answer_without_a_body_is_none() -> None:
     assert (
         taken(asking(ASKED))

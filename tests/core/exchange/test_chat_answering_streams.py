@@ -4,11 +4,10 @@ import json
 
 import pytest
 
+from loomproxy.core.chat.events import EVENT_BYTES_MAX
 from loomproxy.core.event import (
     DeadlineExpired,
-    DownstreamFull,
     DownstreamGone,
-    DownstreamTaken,
     DrainExpired,
     UpstreamGone,
 )
@@ -17,13 +16,16 @@ from loomproxy.core.exchange.chat_answering import (
 )
 from loomproxy.core.fault import UPSTREAM_CUT
 from loomproxy.core.outcome import Spent
-from tests.commands import Fate, PauseUp, Release, ResumeUp, SendDown
+from tests.commands import Fate, Release, SendDown
 from tests.core.exchange.chats import (
     ACME_1,
+    ACME_2,
     CHUNK_S,
     CLOSED_AI,
+    CONNECT_S,
     COUNTED,
     DONE,
+    FIRST_BYTE_S,
     HI,
     LOOM,
     acme,
@@ -31,6 +33,7 @@ from tests.core.exchange.chats import (
     asking,
     body,
     completion,
+    endpoint,
     event,
     framed,
     market,
@@ -40,7 +43,7 @@ from tests.core.exchange.chats import (
     streaming,
     whole,
 )
-from tests.core.exchange.scenery import IDLE_S, NEVER_FROM_NOW, SEND_S, play, response
+from tests.core.exchange.scenery import IDLE_S, NEVER_FROM_NOW, play, response
 from tests.playbook import (
     Later,
     Play,
@@ -217,21 +220,6 @@ def test_a_stream_without_its_end_is_told_and_never_completed(how: str) -> None:
     )
 
 
-def test_a_client_that_reads_slowly_hears_of_it_still() -> None:
-    it = streaming(STREAMED)
-    assert it >> part(HI) << ... << SendDown(framed(HI))
-    assert (
-        it
-        >> UpstreamGone(UPSTREAM_CUT)
-        << CLOSED
-        << ...
-        << deadline(SEND_S)
-        >> DownstreamTaken()
-        << ...
-        << finish(Fate.CLOSE, "UD", fault="stream_truncated")
-    )
-
-
 def test_a_stream_that_stops_is_told_to_have() -> None:
     it = taken(streaming(STREAMED))
     assert it >> part(HI) << ... << SendDown(framed(HI))
@@ -295,6 +283,65 @@ def test_a_stream_that_fails_before_it_began_is_an_answer_with_a_status() -> Non
     )
 
 
+def test_a_transient_error_before_a_stream_began_is_asked_about_once_more() -> None:
+    error = event(error=json.loads(TRANSIENT))
+    world = market(acme(endpoint("/run/acme-1"), endpoint("/run/acme-2")))
+    it = taken(streaming(STREAMED, world))
+    assert (
+        it
+        >> part(error)
+        << deadline(CHUNK_S)
+        << CLOSED
+        << opens(ACME_2)
+        << deadline(CONNECT_S)
+        >> opened()
+        << deadline(FIRST_BYTE_S)
+        << sends_up(b"POST ", end=body("m1", stream=True))
+        >> stream_head()
+        << deadline(CHUNK_S)
+        >> part(error)
+        << deadline(CHUNK_S)
+        << CLOSED
+        << head_down(503, b"Soon.")
+        << ...
+        << finish(
+            Fate.KEEP,
+            "UD",
+            fault="provider_error",
+            attempts=2,
+            chat=Spent("acme", "m1", 0, 0, "none", stream=True),
+        )
+    )
+
+
+def test_a_transient_error_in_a_stream_that_began_is_its_end() -> None:
+    it = taken(streaming(STREAMED))
+    assert it >> part(HI) << ... << SendDown(framed(HI))
+    assert (
+        it
+        >> part(event(error=json.loads(TRANSIENT)))
+        << deadline(CHUNK_S)
+        << CLOSED
+        << ...
+        << finish(Fate.CLOSE, "UD", fault="provider_error", attempts=1)
+    )
+
+
+def test_a_stream_that_is_compressed_is_no_answer() -> None:
+    fields = ("Content-Type: text/event-stream", "Content-Encoding: gzip")
+    head = response(200, *fields, "Transfer-Encoding: chunked", to="POST")
+    assert (
+        taken(asking(STREAMED))
+        >> head
+        << deadline(CHUNK_S)
+        >> part(b"\x1f\x8b\n\n\n", ended=True)
+        << ...
+        << head_down(502, b'"code":"internal_error"')
+        << ...
+        << finish(Fate.KEEP, "UD", fault="upstream_malformed")
+    )
+
+
 def test_a_stream_that_stops_before_it_began_is_a_504() -> None:
     assert (
         taken(streaming(STREAMED))
@@ -304,32 +351,6 @@ def test_a_stream_that_stops_before_it_began_is_a_504() -> None:
         << head_down(504, b'"code":"timeout"')
         << ...
         << finish(Fate.KEEP, "uD", fault="upstream_timeout")
-    )
-
-
-@pytest.mark.parametrize("event", [DeadlineExpired(), UpstreamGone(UPSTREAM_CUT)])
-def test_a_provider_that_does_not_end_what_is_done_is_not_waited_for(event: object) -> None:
-    it = taken(streaming(STREAMED))
-    assert it >> part(HI + DONE) << ... << SendDown(framed(HI + DONE)) << deadline(AFTER_DONE_S)
-    assert it >> Later(0.5) >> part(b": more\n\n")
-    assert (
-        it >> event << LAST_CHUNK << CLOSED << ... << finish(Fate.KEEP, "--", status=200, fault="")
-    )
-
-
-def test_a_client_that_does_not_read_slows_the_provider() -> None:
-    it = streaming(STREAMED)
-    assert it >> part(HI) << ... << SendDown(framed(HI))
-    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
-    assert it >> DownstreamTaken() << ResumeUp() << deadline(CHUNK_S)
-    assert it >> DownstreamFull() << PauseUp() << deadline(SEND_S)
-    assert (
-        it
-        >> Later(SEND_S)
-        >> DeadlineExpired()
-        << CLOSED
-        << ...
-        << finish(Fate.ABORT, "cD", fault="client_take_timeout")
     )
 
 
@@ -368,7 +389,7 @@ def test_a_provider_without_streams_is_asked_for_a_whole_and_that_is_streamed() 
     chunk = (
         b'data: {"id":"c-1","object":"chat.completion.chunk","created":5,"model":"m1","choices":'
         b'[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}],'
-        b'"usage":{"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}\n\n'
+        b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
     )
     it = taken(play(world))
     assert (
@@ -389,6 +410,21 @@ def test_a_provider_without_streams_is_asked_for_a_whole_and_that_is_streamed() 
             b"Cache-Control: no-cache\r\n",
             end=b"\r\n\r\n" + chunk + DONE,
         )
+        << ...
+        << finish(Fate.KEEP, chat=Spent("acme", "m1", 3, 2, "provider", stream=True))
+    )
+
+
+def test_a_whole_that_is_larger_than_any_event_is_streamed_still() -> None:
+    text = "x" * (EVENT_BYTES_MAX + 1)
+    message = {"role": "assistant", "content": text}
+    said = completion(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    it = taken(asking(body(stream=True), market(acme(streaming=False))))
+    assert (
+        it
+        >> answer(said)
+        << GIVEN_BACK
+        << head_down(200, text.encode(), end=DONE)
         << ...
         << finish(Fate.KEEP, chat=Spent("acme", "m1", 3, 2, "provider", stream=True))
     )

@@ -1,7 +1,12 @@
 """Where a chat goes, at each attempt anew."""
 
+import pytest
+from msgspec import structs
+
+from loomproxy.core.event import Opened
 from loomproxy.core.fault import CONNECT_FAILED
-from tests.commands import Release
+from loomproxy.core.hygiene import ForwardPolicy
+from tests.commands import Release, SendUp
 from tests.core.exchange.chats import (
     ACME_1,
     ACME_2,
@@ -35,6 +40,17 @@ def test_each_endpoint_has_its_own_secrets() -> None:
         << deadline(FIRST_BYTE_S)
         << sends_up(b"POST /chat/completions HTTP/1.1\r\nHost: localhost\r\n", b"of-the-guest")
     )
+
+
+@pytest.mark.parametrize("name", [b"X-Request-ID", b"x-request-id", b"X-Correlation-ID", b""])
+def test_a_guest_is_told_the_id_by_the_name_it_knows(name: bytes) -> None:
+    world = market()
+    world.snapshot = structs.replace(world.snapshot, policy=ForwardPolicy(request_id_header=name))
+    it = play(world)
+    assert it >> post(ASKED) << ... >> whole(ASKED) << ...
+    it.exchange.handle(Opened(it.exchange.ask), it.now)
+    (sent,) = [said.data for said in it.scribe.take() if isinstance(said, SendUp)]
+    assert sent.lower().count(b"\r\nx-request-id: id-1\r\n") == 1
 
 
 def test_another_attempt_goes_to_the_newest_generation() -> None:

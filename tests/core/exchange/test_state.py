@@ -51,6 +51,13 @@ def test_an_answer_of_ours_to_head_has_no_body() -> None:
     assert it >> DownstreamTaken() << ... << finish(Fate.KEEP, "LP", response_bytes=0)
 
 
+def test_what_is_no_chat_has_nothing_to_forget_of_one() -> None:
+    it = play()
+    it.exchange.forget_chat()
+    assert it.exchange.world.chat_bytes == 0
+    assert it >> get("/empty") << ...
+
+
 def test_the_log_counts_only_body_bytes_that_were_sent() -> None:
     it = play()
     assert it >> get("/empty") << ... << head_down(204, end=b"\r\n\r\n") << deadline(SEND_S)

@@ -212,6 +212,13 @@ def test_tools_and_their_choice(more: dict[str, Any], expected: Any) -> None:
             {},
             "arguments: is no JSON",
         ),
+        (
+            turn("assistant", tool_calls=[{"id": "t", "function": {"arguments": "[" * 99_999}}]),
+            {},
+            "arguments: is no JSON",
+        ),
+        (turn("assistant", None, function_call={"name": "f"}), {}, "messages[0].function_call"),
+        (turn("user"), {"functions": [{"name": "f"}]}, "functions"),
         (turn("user"), {"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice"),
         (turn("user"), {"tools": [TOOL], "tool_choice": {}}, "tool_choice"),
     ],
@@ -223,6 +230,53 @@ def test_what_anthropic_cannot_do_is_refused_by_name(
         asked([message], **more)
     assert caught.value.code == "invalid_request"
     assert named in caught.value.message
+
+
+def test_what_is_empty_is_left_out() -> None:
+    said = asked([turn("system", ""), turn("user", "a"), turn("assistant", ""), turn("user", "b")])
+    assert "system" not in said
+    assert said["messages"] == [{"role": "user", "content": [text("a"), text("b")]}]
+
+
+def test_a_request_does_not_choose_another_model_in_its_own_words() -> None:
+    own = {"model": "dearer", "stream": False, "top_k": 3}
+    said = asked([turn("user")], plugin_specific=own)
+    assert (said["model"], said["stream"], said["top_k"]) == ("claude", True, 3)
+
+
+def test_what_anthropic_calls_itself_is_no_call_of_the_client() -> None:
+    def piece(kind: str, index: int, **more: Any) -> bytes:
+        said = {"type": f"content_block_{kind}", "index": index, **more}
+        return b"data: " + json.dumps(said).encode() + b"\n\n"
+
+    def arguments(index: int, json_text: str) -> bytes:
+        delta = {"type": "input_json_delta", "partial_json": json_text}
+        return piece("delta", index, delta=delta)
+
+    def tool(kind: str, name: str) -> dict[str, Any]:
+        return {"type": kind, "id": name, "name": name, "input": {}}
+
+    whole = answered(
+        [
+            piece("start", 0, content_block=tool("server_tool_use", "web_search")),
+            arguments(0, '{"query": "x"}'),
+            piece("stop", 0),
+            piece("start", 1, content_block=tool("tool_use", "first")),
+            arguments(1, '{"a": 1}'),
+            piece("stop", 1),
+            piece("start", 2, content_block=tool("server_tool_use", "web_search")),
+            arguments(2, '{"query": "y"}'),
+            piece("stop", 2),
+            piece("start", 3, content_block=tool("tool_use", "second")),
+            piece("stop", 3),
+            b'data: {"type": "message_stop"}\n\n',
+        ]
+    )
+    calls = [each["function"] for each in whole["choices"][0]["message"]["tool_calls"]]
+    assert calls == [
+        {"name": "first", "arguments": '{"a": 1}'},
+        {"name": "second", "arguments": "{}"},
+    ]
 
 
 @pytest.mark.parametrize(

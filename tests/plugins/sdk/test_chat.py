@@ -75,6 +75,35 @@ def test_chunks_of_an_upstream_that_speaks_the_dialect_keep_what_they_say() -> N
     assert choice["message"] == {"role": "assistant", "content": "x", "refusal": "r"}
 
 
+def test_what_is_null_or_empty_in_a_later_piece_takes_nothing_back() -> None:
+    def piece(**delta: Any) -> dict[str, Any]:
+        return {"choices": [{"index": 0, "delta": delta}]}
+
+    def call(**words: Any) -> dict[str, Any]:
+        return piece(content=None, tool_calls=[{"index": 0, **words}])
+
+    whole = completion(
+        chunks_of(
+            piece(role="assistant", content="", reasoning_content="Hm", refusal=None),
+            piece(content=None, reasoning_content="."),
+            piece(content="Yes", reasoning_content=None),
+            call(id="t", type="function", function={"name": "f", "arguments": "{"}),
+            call(id="", type=None, function={"name": None, "arguments": "}"}),
+            call(id=None, function={"name": "", "arguments": None}),
+        )
+    )
+    (choice,) = whole["choices"]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Yes",
+        "reasoning_content": "Hm.",
+        "refusal": None,
+        "tool_calls": [
+            {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        ],
+    }
+
+
 def test_a_whole_answer_with_calls_of_tools_is_taken_apart_and_joined_again() -> None:
     call = {"id": "t0", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     reply = sdk.Reply(tool_calls=[call], usage=sdk.Usage(1, 2), more={"reasoning_content": "Hm."})

@@ -145,12 +145,25 @@ def test_the_form_of_an_answer(form: dict[str, Any], expected: Any) -> None:
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/a"}}]},
         {"role": "assistant", "content": "", "tool_calls": ["f"]},
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]},
+        {
+            "role": "assistant",
+            "tool_calls": [{"function": {"name": "f", "arguments": "[" * 99_999}}],
+        },
     ],
 )
 def test_what_ollama_cannot_do_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(sdk.PluginError, match=r"messages\[0\]") as caught:
         asked(message)
     assert caught.value.code == "invalid_request"
+
+
+def test_a_request_does_not_choose_another_model_in_its_own_words() -> None:
+    own = {"model": "larger", "stream": False, "think": True, "options": {"num_ctx": 9}}
+    said = asked({"role": "user", "content": "x"}, plugin_specific=own)
+    assert (said["model"] != "larger", said["stream"], said["think"]) == (True, True, True)
+    assert said["options"] == {"num_ctx": 9}
+    with pytest.raises(sdk.PluginError, match="options"):
+        asked({"role": "user", "content": "x"}, plugin_specific={"options": "x"})
 
 
 async def test_models_are_those_that_were_pulled_and_health_is_ollamas() -> None:

@@ -37,6 +37,15 @@ WRONG = [
     (asking(stop=[3]), "stop"),
     (asking(stream="yes"), "stream"),
     (asking(tools="hammer"), "tools"),
+    (asking(n=[]), "n:"),
+    (asking(n=True), "n:"),
+    (asking(plugin_specific="x"), "plugin_specific"),
+    (asking(response_format="json"), "response_format:"),
+    (asking(response_format={"type": ["json"]}), "response_format.type"),
+    ({"model": "m", "messages": [{"role": "user", "name": 1}]}, "messages[0].name"),
+    ({"model": "m", "messages": [{"role": "tool", "tool_call_id": []}]}, "messages[0].tool_call"),
+    ({"model": "m", "messages": [{"role": "assistant", "tool_calls": 5}]}, "messages[0].tool_c"),
+    ({"model": "m", "messages": [{"role": "user", "content": [{"type": []}]}]}, "[0].content"),
 ]
 
 

@@ -110,6 +110,19 @@ async def test_a_refusal_arrives_although_the_caller_is_still_sending() -> None:
         assert (await link.answer()).status == 413
 
 
+async def test_who_leaves_within_a_head_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = parrot()
+    async with plugin.serving("127.0.0.1:0", TOKEN) as running:
+        async with linked(running) as link:
+            link.writer.write(b"GET /health HT")
+            link.writer.close()
+        async with linked(running) as other:
+            assert (await other.ask("GET", "/health")).status == 200
+            await other.ask("GET", "/health", Connection="close")
+        await running.server.empty.wait()
+    assert not capsys.readouterr().err
+
+
 async def test_a_body_in_chunks_is_the_same_as_one_with_a_length() -> None:
     data = json.dumps(asking("in chunks")).encode()
     pieces = b"".join(
