@@ -23,6 +23,7 @@ class Spent:
     completion_tokens: int
     usage_from: str  # one of the words above
     stream: bool  # the client asked for one
+    provider_error: str = ""  # the code with which the provider refused, or broke off
 
 
 # Not a Struct: it is written to field by field, which costs a Struct twice as much.

@@ -74,7 +74,6 @@ _ROUTED: Final = frozenset(
 """Refused only because nothing is there."""
 
 _SWITCHED: Final = 101
-_ERROR_MIN: Final = 400
 _ANSWERED_PHASES: Final = frozenset("DLT")
 """Phases, by termination letter, which an exchange can only reach after a final response head."""
 
@@ -147,15 +146,14 @@ class ChatSeries(msgspec.Struct, gc=False):
     completion_tokens: int = 0
     estimated: int = 0  # chats whose tokens nobody counted
     results: dict[str, int] = msgspec.field(default_factory=dict)
-    """Chats by the name of their fault; without one `ok`, or `refused` by the provider."""
+    """Chats by the name of their fault; without one by the code of a refusal, or `ok`."""
 
     def count(self, spent: Spent, outcome: Outcome) -> None:
         """Count one chat that came to its provider."""
         self.prompt_tokens += spent.prompt_tokens
         self.completion_tokens += spent.completion_tokens
         self.estimated += spent.usage_from == ESTIMATED
-        refused = "ok" if outcome.status < _ERROR_MIN else "refused"
-        result = outcome.fault or refused
+        result = outcome.fault or spent.provider_error or "ok"
         self.results[result] = self.results.get(result, 0) + 1
 
     def add(self, other: "ChatSeries") -> None:

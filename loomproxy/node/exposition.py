@@ -147,7 +147,7 @@ def _times(tally: Tally) -> Iterator[Metric]:
 def _chats(tally: Tally) -> Iterator[Metric]:
     chats = CounterMetricFamily(
         "loomproxy_chats",
-        "Chats that came to a provider: ok, refused by it, or the fault that ended them.",
+        "Chats that came to a provider: ok, the code of its refusal, or the fault that ended them.",
         labels=(*_OF_MODEL, "result"),
     )
     tokens = CounterMetricFamily(

@@ -65,6 +65,7 @@ def _chat(spent: Spent) -> bytes:
             "prompt_tokens": spent.prompt_tokens,
             "completion_tokens": spent.completion_tokens,
             "usage_from": spent.usage_from,
+            "provider_error": spent.provider_error or None,
         }
     )
     return b",%b" % known[1:-1]

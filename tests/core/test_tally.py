@@ -337,8 +337,10 @@ def test_quantile_lies_in_the_bucket_of_the_true_one(seconds: list[float], share
     assert bounds[bounds.index(high) - 1] <= found <= high * (1 + 1e-9)
 
 
-def chat(provider: str = "acme", usage_from: str = COUNTED, **changes: object) -> Outcome:
-    spent = Spent(provider, "m", 5, 3, usage_from, stream=True)
+def chat(
+    provider: str = "acme", usage_from: str = COUNTED, refused: str = "", **changes: object
+) -> Outcome:
+    spent = Spent(provider, "m", 5, 3, usage_from, stream=True, provider_error=refused)
     return outcome(chat=spent, **changes)
 
 
@@ -346,17 +348,19 @@ def test_chats_are_counted_by_provider_and_model() -> None:
     tally = counted(
         chat(),
         chat(usage_from=ESTIMATED, fault="stream_truncated", termination="UD"),
-        chat(status=429),
+        chat(status=429, refused="rate_limit_exceeded"),
         chat("other"),
         outcome(),
     )
     assert tally.chats == {
-        ("acme", "m"): ChatSeries(15, 9, 1, {"ok": 1, "stream_truncated": 1, "refused": 1}),
+        ("acme", "m"): ChatSeries(
+            15, 9, 1, {"ok": 1, "stream_truncated": 1, "rate_limit_exceeded": 1}
+        ),
         ("other", "m"): ChatSeries(5, 3, 0, {"ok": 1}),
     }
     total = merge([tally, counted(chat())])
     assert total.chats["acme", "m"] == ChatSeries(
-        20, 12, 1, {"ok": 2, "stream_truncated": 1, "refused": 1}
+        20, 12, 1, {"ok": 2, "stream_truncated": 1, "rate_limit_exceeded": 1}
     )
     assert tally.chats["acme", "m"].prompt_tokens == 15, "nothing is shared"
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(tally), type=Tally) == tally

@@ -190,4 +190,7 @@ def test_a_chat_tells_what_it_took() -> None:
         "prompt_tokens": 5,
         "completion_tokens": 3,
         "usage_from": "provider",
+        "provider_error": None,
     }
+    told.chat = Spent("acme", "m1", 0, 0, COUNTED, stream=False, provider_error="timeout")
+    assert json.loads(json_line(told))["provider_error"] == "timeout"

@@ -26,6 +26,7 @@ class Talk:
         "held_bytes",
         "lines",
         "ok",
+        "refused",
         "retry_after",
         "status",
         "stream",
@@ -51,6 +52,7 @@ class Talk:
         # The answer.
         self.status = 0
         self.ok = False
+        self.refused = ""  # the code of what the provider said instead of an answer
         self.retry_after: bytes | None = None
         self.stream: Stream | None = None  # while it comes as one
         self.answer = bytearray()  # what came of it, otherwise
@@ -108,6 +110,7 @@ class Talk:
             usage.completion_tokens,
             source,
             self.wants_stream,
+            self.refused,
         )
 
     def _estimate(self) -> Usage:

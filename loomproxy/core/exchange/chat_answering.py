@@ -176,6 +176,7 @@ def _error(x: State, chat: Talk, now: Instant) -> None:
     if again:
         _ask_again(x, chat, endpoint, now)
     else:
+        chat.refused = said.code
         x.reply(answer.complaint(said, chat.dialect, x.outcome.request_id), now)
 
 
@@ -262,6 +263,7 @@ def _break_off(x: State, said: Complaint, now: Instant) -> None:
             x.let_go()
             _ask_again(x, chat, endpoint, now)
             return
+    chat.refused = "" if said.fault is not None else said.code
     x.blame(said.fault or faults.PROVIDER_ERROR, now)
     x.let_go()
     if not begun:

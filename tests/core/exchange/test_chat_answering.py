@@ -117,29 +117,27 @@ def test_what_is_no_completion_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "code"),
     [
-        ({"code": "rate_limit_exceeded", "message": "Slow."}, 429, b"rate_limit_exceeded"),
-        ({"message": "Broken.", "type": "server_error"}, 502, b"Broken."),
-        ("Broken.", 502, b"internal_error"),
+        ({"code": "rate_limit_exceeded", "message": "Slow."}, 429, "rate_limit_exceeded"),
+        ({"message": "Broken.", "type": "server_error"}, 502, "internal_error"),
+        ("Broken.", 502, "internal_error"),
     ],
 )
-def test_a_success_that_only_tells_an_error_is_none(
-    error: object, status: int, told: bytes
-) -> None:
+def test_a_success_that_only_tells_an_error_is_none(error: object, status: int, code: str) -> None:
     said = json.dumps({"error": error, "id": "c-1"}).encode()
     assert (
         taken(asking(ASKED))
         >> answer(said)
         << CLOSED
-        << head_down(status, told)
+        << head_down(status, b"Slow." if status == 429 else b"Broken.")
         << ...
         << finish(
             Fate.KEEP,
             "UH",
             status=status,
             fault="provider_error",
-            chat=Spent("acme", "m1", 0, 0, "none", stream=False),
+            chat=Spent("acme", "m1", 0, 0, "none", stream=False, provider_error=code),
         )
     )
 
@@ -258,7 +256,9 @@ def test_a_provider_that_only_talks_is_given_up(status: int) -> None:
 
 
 def test_a_provider_s_error_is_told_in_the_dialect() -> None:
-    said = {"code": "rate_limit_exceeded", "message": "Slower.", "details": {"retry_after": 2.5}}
+    code = "rate_limit_exceeded"
+    said = {"code": code, "message": "Slower.", "details": {"retry_after": 2.5}}
+    spent = Spent("acme", "m1", 0, 0, "none", stream=False, provider_error=code)
     assert (
         taken(asking(ASKED))
         >> answer(json.dumps(said).encode(), 400)
@@ -270,7 +270,7 @@ def test_a_provider_s_error_is_told_in_the_dialect() -> None:
             b'"code":"rate_limit_exceeded","request_id":"id-1"}}',
         )
         << ...
-        << finish(Fate.KEEP, "--", fault="", chat=Spent("acme", "m1", 0, 0, "none", stream=False))
+        << finish(Fate.KEEP, "--", fault="", chat=spent)
     )
 
 

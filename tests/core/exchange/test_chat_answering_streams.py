@@ -309,7 +309,9 @@ def test_a_transient_error_before_a_stream_began_is_asked_about_once_more() -> N
             "UD",
             fault="provider_error",
             attempts=2,
-            chat=Spent("acme", "m1", 0, 0, "none", stream=True),
+            chat=Spent(
+                "acme", "m1", 0, 0, "none", stream=True, provider_error="provider_unavailable"
+            ),
         )
     )
 
