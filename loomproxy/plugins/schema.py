@@ -76,16 +76,18 @@ def configure(
     """What a plugin is told, in the order of its schema; or all that is wrong with `given`.
 
     `path` is where `given` stands, as in `plugins.config.acme`. A field that is not required, not
-    given and without a default is left out.
+    given and without a default is left out. Text that is required and empty is missing: that is
+    what a variable which nobody set stands for.
     """
     problems = _unknown(schema, given, path)
     config: dict[str, object] = {}
     for field in schema:
         where = joined(path, field.name)
         value = given.get(field.name)
-        if value is None and field.required:
+        if field.required and value in (None, ""):
             do = f"Write it{_about(field)}"
-            problems.append(Problem(where, "it is missing", _NOUNS[field.type], do))
+            seen = "it is missing" if value is None else "it is empty"
+            problems.append(Problem(where, seen, _NOUNS[field.type], do))
             continue
         value = field.default if value is None else value
         if value is None:

@@ -209,8 +209,15 @@ def test_a_default_does_not_stand_in_for_what_is_required() -> None:
     assert [problem.seen for problem in problems.items] == ["it is missing"]
 
 
-def test_empty_text_is_a_value() -> None:
-    assert configure(SCHEMA, {"api_key": ""}, "p") == {"api_key": "", "timeout": 30}
+def test_empty_text_is_a_value_where_nothing_is_required() -> None:
+    given = {"api_key": "k", "note": ""}
+    assert configure(SCHEMA, given, "p") == {"api_key": "k", "timeout": 30, "note": ""}
+
+
+def test_a_variable_that_nobody_set_is_missing_where_text_is_required() -> None:
+    problems = configure(SCHEMA, {"api_key": Resolved("", "${ACME_API_KEY:-}")}, "p")
+    assert isinstance(problems, Problems)
+    assert [problem.seen for problem in problems.items] == ["it is empty"]
 
 
 def test_unknown_keys_are_refused_with_a_suggestion() -> None:

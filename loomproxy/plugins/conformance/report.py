@@ -24,14 +24,19 @@ def line(verdict: Verdict) -> str:
 
 
 def summary(name: str, verdicts: Sequence[Verdict]) -> str:
-    """The last line."""
+    """The last line; what failed is named once more, for it may have scrolled away."""
     counts = Counter(verdict.mark for verdict in verdicts)
     failed = counts[Mark.FAIL]
     result = "keeps the contract" if not failed else "does not keep the contract"
     return (
         f"{name} {result}: {counts[Mark.PASS]} passed, {failed} failed, "
-        f"{counts[Mark.SKIP]} not judged"
+        f"{counts[Mark.SKIP]} not judged{_named(verdicts)}"
     )
+
+
+def _named(verdicts: Sequence[Verdict]) -> str:
+    clauses = [verdict.clause for verdict in verdicts if verdict.mark is Mark.FAIL]
+    return f"\nFailed: {', '.join(clauses)}" if clauses else ""
 
 
 def document(name: str, verdicts: Sequence[Verdict]) -> str:

@@ -46,8 +46,9 @@ def test_a_line_per_clause_and_a_summary(tmp_path: Path) -> None:
     assert [line.split()[1] for line in heads if line.startswith("FAIL")] == ["chat.usage"]
     at = next(number for number, line in enumerate(lines) if "chat.usage" in line)
     assert lines[at + 1].strip() == "seen: the answer without usage"
-    assert lines[-1].startswith(f"{tmp_path} does not keep the contract: ")
-    assert "1 failed" in lines[-1]
+    assert lines[-2].startswith(f"{tmp_path} does not keep the contract: ")
+    assert "1 failed" in lines[-2]
+    assert lines[-1] == "Failed: chat.usage"
     assert done.exit_code == 1
 
 
