@@ -119,16 +119,11 @@ class Generation:
         for replica in self.replicas:
             replica.retire()
 
-    async def stop(self, *, clean_up: bool) -> None:
-        """End all of it, at the same time; return when nothing is left.
-
-        Without `clean_up` it is not told so: another generation speaks with the same plugin.
-        """
+    async def stop(self) -> None:
+        """End all of it, at the same time; return when nothing is left."""
         self.draining = True
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(replica.stop(clean_up=clean_up)) for replica in self.replicas
-            ]
+            tasks = [group.create_task(replica.stop()) for replica in self.replicas]
         assert all(task.done() for task in tasks)
         self.ended.set()
         self._changed()

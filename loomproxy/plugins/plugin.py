@@ -300,7 +300,7 @@ class Plugin:
 
     async def _end(self, generation: Generation) -> None:
         try:
-            await generation.stop(clean_up=not self._goes_on(generation))
+            await generation.stop()
         finally:
             if not generation.ended.is_set():
                 generation.kill()
@@ -310,12 +310,6 @@ class Plugin:
             self._stirred.set()
             self._tell_changed()
         log("plugin stopped", plugin=self.provider_type, generation=generation.number)
-
-    def _goes_on(self, generation: Generation) -> bool:
-        """Whether another one is at its place: a plugin that we do not run was initialised anew."""
-        place = generation.goal.wish.manifest.endpoint
-        others = [one.goal.wish.manifest for one in (self.serving, self.candidate) if one]
-        return bool(place) and any(manifest.endpoint == place for manifest in others)
 
     def kill(self) -> None:
         """End all of its processes at once: the node leaves, and waits for nothing."""
