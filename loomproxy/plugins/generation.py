@@ -12,7 +12,7 @@ from msgspec import structs
 from loomproxy.core.endpoint import EndpointSpec
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.remote import Remote
-from loomproxy.plugins.replica import Replica
+from loomproxy.plugins.replica import CLEANUP_TIMEOUT_S, Replica
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import GenerationStatus, ReplicaStatus, State
 from loomproxy.plugins.usage import Usage
@@ -86,6 +86,12 @@ class Generation:
     def worth_keeping(self) -> bool:
         """Whether it served, and will again: what replaces it must prove itself first."""
         return self.was_ready and self.state is not State.FAILED
+
+    @property
+    def gone_within_s(self) -> float:
+        """How long it takes to drain and to leave, where nothing is held up but the plugin."""
+        manifest = self.goal.wish.manifest
+        return manifest.drain_timeout_s + CLEANUP_TIMEOUT_S + manifest.stop_timeout_s
 
     @property
     def models(self) -> tuple[ModelInfo, ...]:

@@ -26,6 +26,10 @@ from loomproxy.plugins.wish import Wish
 STOP_WAIT_S: Final = 10.0
 """How long a command waits for a plugin to end; one that still drains then is told as such."""
 
+RESTART_MARGIN_S: Final = 10.0
+"""How long a restart waits beyond what the manifest gives the old process: for the kernel to end
+it, and for workers to say what they have in flight."""
+
 
 class Condition(msgspec.Struct, frozen=True):
     """How a plugin is, in short and for everybody."""
@@ -141,13 +145,7 @@ class Manager:
 
     async def start(self, provider_type: str) -> Report:
         """Have it run; one that failed is tried again."""
-
-        async def start(plugin: Plugin) -> tuple[str, ...]:
-            if plugin.goal.wish.disabled:
-                return (f"{provider_type} is disabled; to have it run, enable it.",)
-            return await plugin.ask(run=True)
-
-        return await self._asked(provider_type, start)
+        return await self._asked(provider_type, _start)
 
     async def stop(self, provider_type: str) -> Report:
         """Have it drained and ended, until it is told to start."""
@@ -160,9 +158,26 @@ class Manager:
         return await self._asked(provider_type, stop)
 
     async def restart(self, provider_type: str) -> Report:
-        """End it, then start it: for what cannot run twice at the same time."""
-        report = await self.stop(provider_type)
-        return await self.start(provider_type) if report.ok else report
+        """End it, and start it when nothing of it is left: for what cannot run twice at once.
+
+        That takes as long as its last exchange, bounded by what the manifest says: `drain_timeout`,
+        then `stop_timeout`. If something still runs then, it stays stopped, and the report says so.
+        """
+
+        async def restart(plugin: Plugin) -> tuple[str, ...]:
+            outcome = await plugin.ask(run=False)
+            within_s = max((one.gone_within_s for one in plugin.generations), default=0.0)
+            within_s += RESTART_MARGIN_S
+            if not await plugin.until_ended(within_s):
+                problem = (
+                    f"{provider_type} is not gone {within_s:.0f} s after it was told to leave; "
+                    "expected nothing of it to run before it is started again. See what of it is "
+                    "left with `loomproxy plugins show`, end that, then start it."
+                )
+                return (problem,)
+            return outcome or await _start(plugin)
+
+        return await self._asked(provider_type, restart)
 
     async def reload(self, provider_type: str) -> Report:
         """Have a new generation take over, whether its files changed or not."""
@@ -264,3 +279,9 @@ class Manager:
         """Wait until it says something after `since`, so long at most; return whether it did."""
         plugin = self._plugins.get(provider_type)
         return plugin is not None and await plugin.lines.until(since, timeout_s)
+
+
+async def _start(plugin: Plugin) -> tuple[str, ...]:
+    if plugin.goal.wish.disabled:
+        return (f"{plugin.provider_type} is disabled; to have it run, enable it.",)
+    return await plugin.ask(run=True)

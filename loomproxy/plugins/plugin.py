@@ -113,12 +113,16 @@ class Plugin:
         """The node ends: the plugin is to be gone."""
         self.want(structs.replace(self.goal.wish, gone=True))
 
-    async def until_ended(self, timeout_s: float) -> None:
-        """Wait until nothing of it runs, so long at most."""
+    async def until_ended(self, timeout_s: float) -> bool:
+        """Wait until nothing of it runs, so long at most; False: something still does.
+
+        Whoever starts it meanwhile ends the wait.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.generations and not self.goal.wanted:
                     await self._stir()
+        return not self.generations or self.goal.wanted
 
     def _aim(self, goal: Goal) -> None:
         if goal != self.goal:
