@@ -29,6 +29,7 @@ from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.generation import Generation
 from loomproxy.plugins.lines import Lines
 from loomproxy.plugins.provider import provider
+from loomproxy.plugins.publication import Publication
 from loomproxy.plugins.reasons import OFTEN, reason
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import State
@@ -48,9 +49,6 @@ MINUTE_S: Final = 60.0
 
 DRAIN_POLL_S: Final = 0.05
 """How often workers are asked whether an old generation has anything left in flight."""
-
-PUBLISH_AGAIN_S: Final = 1.0
-"""How soon what workers did not take is offered again."""
 
 Outcome = tuple[str, ...]
 """Why a goal was not attained; nothing when it was."""
@@ -82,7 +80,7 @@ class Plugin:
         self._dirty = True  # the goal was not looked at
         self._busy = False
         self._stirred = asyncio.Event()
-        self._publishing = False
+        self._publication = Publication(provider_type, setting, self._provider, over=self.gone)
         self._switched_at: deque[float] = deque(maxlen=RELOADS_OFTEN)
 
     # What is wanted.
@@ -144,7 +142,7 @@ class Plugin:
             self._tell_changed()
             if outcome is not None and not self._dirty:
                 self._answer(outcome)
-        await self._publish()
+        await self._publication.now()
         if self.goal.wish.gone:
             self._answer(())
             self.gone.set()
@@ -191,14 +189,14 @@ class Plugin:
         self.refusal = ""
         generation = self.serving = self._make(goal)
         generation.start()
-        await self._publish()
+        await self._publication.now()
         while generation.state is not State.READY and not generation.trouble:
             if self._dirty:
                 return None
             await self._stir()
         if generation.state is State.READY:
             log("plugin ready", plugin=self.provider_type, generation=generation.number)
-            await self._publish()
+            await self._publication.now()
             return ()
         return (generation.trouble,)
 
@@ -232,14 +230,16 @@ class Plugin:
         exchange with it, and what some began before one refused is counted, and drained.
         """
         candidate.draining = True
-        problems = await self._publish() or (() if candidate.all_ready else (candidate.trouble,))
+        problems = await self._publication.now() or (
+            () if candidate.all_ready else (candidate.trouble,)
+        )
         if problems:
             self._end_soon(candidate)
             return problems
         self.candidate, self.serving = None, candidate
         self.leaving.append(old)
         candidate.draining, old.draining = False, True
-        problems = await self._publish()
+        problems = await self._publication.now()
         if problems:
             self.serving = old
             self.leaving[self.leaving.index(old)] = candidate
@@ -266,11 +266,11 @@ class Plugin:
         """Nothing new goes to what serves; it finishes, and ends."""
         old, self.serving = self.serving, None
         if old is None:
-            self._publish_soon()
+            self._publication.soon()
             return
         self.leaving.append(old)
         self._drain_soon(old)
-        await self._publish()
+        await self._publication.now()
 
     def _drain_soon(self, generation: Generation) -> None:
         generation.retire()
@@ -280,11 +280,11 @@ class Plugin:
         """Have workers send nothing new to an old generation, wait for the rest, and end it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(generation.goal.wish.manifest.drain_timeout_s):
-                await self._publish_until_taken()
+                await self._publication.until_taken()
                 while not await self._idle(generation):  # noqa: ASYNC110 # no event says so
                     await asyncio.sleep(DRAIN_POLL_S)  # noqa: TID251 # the cadence of asking workers
         generation.silent = True
-        await self._publish()
+        await self._publication.now()
         await self._end(generation)
 
     async def _idle(self, generation: Generation) -> bool:
@@ -310,7 +310,7 @@ class Plugin:
                 generation.kill()
             self._crashes += generation.crashes
             self.leaving.remove(generation)
-            await self._publish()
+            await self._publication.now()
             self._stirred.set()
             self._tell_changed()
         log("plugin stopped", plugin=self.provider_type, generation=generation.number)
@@ -387,7 +387,7 @@ class Plugin:
         """One of its processes is in another state."""
         self._stirred.set()
         self._tell_changed()
-        self._publish_soon()
+        self._publication.soon()
 
     def _learn(self) -> None:
         """Keep what it serves: that is told of it also while it does not."""
@@ -408,30 +408,8 @@ class Plugin:
             stream=stream,
         )
 
-    def _publish_soon(self) -> None:
-        if not self._publishing:
-            self._publishing = True
-            self._setting.background(self._publish_until_taken(), "publication of a plugin")
-
-    async def _publish_until_taken(self) -> None:
-        """Publish how it is; again after a while when workers did not take it."""
-        problems = await self._publish()
-        while problems and not self.gone.is_set():
-            log(
-                "plugin not published",
-                level="error",
-                plugin=self.provider_type,
-                reason="; ".join(problems),
-            )
-            await asyncio.sleep(PUBLISH_AGAIN_S)  # noqa: TID251 # the cadence of offering it again
-            problems = await self._publish()
-
-    async def _publish(self) -> Outcome:
-        return await self._setting.publisher.put(self.provider_type, self._provider)
-
     def _provider(self) -> Provider | None:
         """What workers should know of it at this moment."""
-        self._publishing = False
         self._learn()
         if self.goal.wish.gone and self.serving is None and not self.leaving:
             return None
