@@ -31,6 +31,18 @@ RESTART_MARGIN_S: Final = 10.0
 it, and for workers to say what they have in flight."""
 
 
+Asked = Callable[[str], bool]
+"""Says of which plugin, by its provider_type, an operator asked that its files be looked at."""
+
+
+def _for_all(_provider_type: str) -> bool:
+    return True
+
+
+def _for_none(_provider_type: str) -> bool:
+    return False
+
+
 class Condition(msgspec.Struct, frozen=True):
     """How a plugin is, in short and for everybody."""
 
@@ -64,7 +76,7 @@ class Manager:
         watching = self._watching is not None and not self._watching.done()  # The kernel lets us.
         watched = watching and section.watch and directory == self._directory
         self._section, self._directory = section, directory
-        await self.look()
+        await self.look(asked=_for_all)
         if not watched:
             self._watch()
         nobody = section.config.keys() - self._plugins.keys()
@@ -94,10 +106,13 @@ class Manager:
             for plugin in plugins:
                 plugin.kill()
 
-    async def look(self, touched: frozenset[Path] | None = None) -> None:
+    async def look(
+        self, touched: frozenset[Path] | None = None, *, asked: Asked = _for_none
+    ) -> None:
         """Look at the files, and have every plugin follow what they say.
 
-        `touched` are those that changed; None: any may have.
+        `touched` are those that changed; None: any may have. Those that no operator `asked` for,
+        and whose files change all the time, follow later.
         """
         async with self._looking:
             before = self._look
@@ -109,13 +124,13 @@ class Manager:
                     log("plugin refused", level="error", manifest=path, reason=why)
             if not self._ending:
                 known = {name: plugin.goal.wish for name, plugin in self._plugins.items()}
-                self._follow(wishes(seen, self._section, known))
+                self._follow(wishes(seen, self._section, known), asked)
 
-    def _follow(self, made: Mapping[str, Wish]) -> None:
+    def _follow(self, made: Mapping[str, Wish], asked: Asked) -> None:
         for name, wish in made.items():
             plugin = self._plugins.get(name)
             if plugin is not None:
-                plugin.want(wish)
+                plugin.want(wish, asked=asked(name))
             else:
                 log("plugin found", plugin=name, manifest=wish.path)
                 plugin = self._plugins[name] = Plugin(name, self._setting, wish, self._changed.set)
@@ -181,7 +196,7 @@ class Manager:
 
     async def reload(self, provider_type: str) -> Report:
         """Have a new generation take over, whether its files changed or not."""
-        await self.look()
+        await self.look(asked=provider_type.__eq__)
         return await self._asked(provider_type, lambda plugin: plugin.ask(anew=True))
 
     async def enable(self, provider_type: str) -> Report:
@@ -224,7 +239,7 @@ class Manager:
                     "user of this node may write. Do it by hand, or mend its owner and mode."
                 )
                 return (problem,)
-            await self.look()
+            await self.look(asked=provider_type.__eq__)
             outcome = await plugin.ask()
             if disabled:
                 await plugin.until_ended(STOP_WAIT_S)

@@ -16,7 +16,6 @@ may already do something else.
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -30,9 +29,10 @@ from loomproxy.plugins.generation import Generation
 from loomproxy.plugins.lines import Lines
 from loomproxy.plugins.provider import provider
 from loomproxy.plugins.publication import Publication
-from loomproxy.plugins.reasons import OFTEN, reason
+from loomproxy.plugins.reasons import reason
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import State
+from loomproxy.plugins.throttle import Throttle
 from loomproxy.plugins.wish import Goal, Wish
 
 DRAINING_MAX: Final = 8
@@ -40,12 +40,6 @@ DRAINING_MAX: Final = 8
 
 Each is a whole set of processes; this bounds what reloads during long streams may cost.
 """
-
-RELOADS_OFTEN: Final = 20
-"""So many reloads within a minute are told: a plugin that writes beside its own files is changed by
-that, and reloaded again, for ever. It should write elsewhere, or to names that `digest` ignores."""
-
-MINUTE_S: Final = 60.0
 
 DRAIN_POLL_S: Final = 0.05
 """How often workers are asked whether an old generation has anything left in flight."""
@@ -81,13 +75,21 @@ class Plugin:
         self._busy = False
         self._stirred = asyncio.Event()
         self._publication = Publication(provider_type, setting, self._provider, over=self.gone)
-        self._switched_at: deque[float] = deque(maxlen=RELOADS_OFTEN)
+        self._throttle = Throttle(provider_type, self._follow)
 
     # What is wanted.
 
-    def want(self, wish: Wish) -> None:
-        """The files or the configuration say this now; nothing happens when they said it before."""
-        self._aim(structs.replace(self.goal, wish=wish))
+    def want(self, wish: Wish, *, asked: bool = True) -> None:
+        """The files or the configuration say this now; nothing happens when they said it before.
+
+        Not `asked`: nobody told us to look, and what would be a reload may have to wait.
+        """
+        goal = structs.replace(self.goal, wish=wish)
+        reloads = goal.wanted and self.goal.wanted and goal.run != self.goal.run
+        serves = self.state not in (State.FAILED, State.INVALID)
+        if asked or not reloads or not self._throttle.holds(wish, serves=serves):
+            self._throttle.drop()
+            self._aim(goal)
 
     async def ask(self, *, run: bool | None = None, anew: bool = False) -> Outcome:
         """An operator wants it started or stopped (None: neither), or begun `anew`.
@@ -96,7 +98,11 @@ class Plugin:
         """
         if self.gone.is_set():  # While whoever asks looked at its files.
             return ()
-        goal = structs.replace(self.goal, asked=self.goal.asked if run is None else run)
+        goal = structs.replace(
+            self.goal,
+            wish=self._throttle.drop() or self.goal.wish,
+            asked=self.goal.asked if run is None else run,
+        )
         if anew and (self._dirty or not self._busy):
             goal = structs.replace(goal, times=goal.times + 1)
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -121,6 +127,9 @@ class Plugin:
                 while self.generations and not self.goal.wanted:
                     await self._stir()
         return not self.generations or self.goal.wanted
+
+    def _follow(self, wish: Wish) -> None:
+        self._aim(structs.replace(self.goal, wish=wish))
 
     def _aim(self, goal: Goal) -> None:
         if goal != self.goal:
@@ -250,17 +259,8 @@ class Plugin:
         self.reloads += 1
         self.refusal = ""
         log("plugin reloaded", plugin=self.provider_type, generation=candidate.number)
-        self._note_switch()
         self._drain_soon(old)
         return ()
-
-    def _note_switch(self) -> None:
-        """Say so when it is reloaded all the time."""
-        now = asyncio.get_running_loop().time()
-        self._switched_at.append(now)
-        if len(self._switched_at) == RELOADS_OFTEN and now - self._switched_at[0] < MINUTE_S:
-            self._switched_at.clear()
-            log("plugin reloads often", level="warning", plugin=self.provider_type, reason=OFTEN)
 
     async def _retire(self) -> None:
         """Nothing new goes to what serves; it finishes, and ends."""
@@ -364,10 +364,10 @@ class Plugin:
 
     @property
     def trouble(self) -> str:
-        """Why it does not serve, or why the last reload was refused, in words for operators."""
-        if self.serving is None:
-            return self.refusal or "; ".join(self.goal.wish.problems)
-        return self.refusal or self.serving.trouble
+        """Why it does not serve, or the last reload was refused or waits, for operators."""
+        serving = self.serving
+        why = serving.trouble if serving is not None else "; ".join(self.goal.wish.problems)
+        return "; ".join(one for one in (self.refusal or why, self._throttle.trouble) if one)
 
     @property
     def required(self) -> bool:
