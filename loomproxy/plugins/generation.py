@@ -12,7 +12,7 @@ from msgspec import structs
 from loomproxy.core.endpoint import EndpointSpec
 from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.remote import Remote
-from loomproxy.plugins.replica import Replica
+from loomproxy.plugins.replica import CLEANUP_TIMEOUT_S, Replica
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import GenerationStatus, ReplicaStatus, State
 from loomproxy.plugins.usage import Usage
@@ -88,6 +88,12 @@ class Generation:
         return self.was_ready and self.state is not State.FAILED
 
     @property
+    def gone_within_s(self) -> float:
+        """How long it takes to drain and to leave, where nothing is held up but the plugin."""
+        manifest = self.goal.wish.manifest
+        return manifest.drain_timeout_s + CLEANUP_TIMEOUT_S + manifest.stop_timeout_s
+
+    @property
     def models(self) -> tuple[ModelInfo, ...]:
         """What it serves, as the first of its processes that is READY said."""
         ready = (one for one in self.replicas if one.state in (State.READY, State.UNHEALTHY))
@@ -119,16 +125,11 @@ class Generation:
         for replica in self.replicas:
             replica.retire()
 
-    async def stop(self, *, clean_up: bool) -> None:
-        """End all of it, at the same time; return when nothing is left.
-
-        Without `clean_up` it is not told so: another generation speaks with the same plugin.
-        """
+    async def stop(self) -> None:
+        """End all of it, at the same time; return when nothing is left."""
         self.draining = True
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(replica.stop(clean_up=clean_up)) for replica in self.replicas
-            ]
+            tasks = [group.create_task(replica.stop()) for replica in self.replicas]
         assert all(task.done() for task in tasks)
         self.ended.set()
         self._changed()

@@ -133,7 +133,7 @@ class Guest:
             _remove(self._setting.place)
             raise
         if self._reaper is not None:
-            self._reaper.watch(self._process.pid)
+            self._reaper.watch(self._process.pid, self.token)
         if self.address.path:
             self._look_for_socket(_LOOK_MIN_S)
 

@@ -26,6 +26,22 @@ from loomproxy.plugins.wish import Wish
 STOP_WAIT_S: Final = 10.0
 """How long a command waits for a plugin to end; one that still drains then is told as such."""
 
+RESTART_MARGIN_S: Final = 10.0
+"""How long a restart waits beyond what the manifest gives the old process: for the kernel to end
+it, and for workers to say what they have in flight."""
+
+
+Asked = Callable[[str], bool]
+"""Says of which plugin, by its provider_type, an operator asked that its files be looked at."""
+
+
+def _for_all(_provider_type: str) -> bool:
+    return True
+
+
+def _for_none(_provider_type: str) -> bool:
+    return False
+
 
 class Condition(msgspec.Struct, frozen=True):
     """How a plugin is, in short and for everybody."""
@@ -60,7 +76,7 @@ class Manager:
         watching = self._watching is not None and not self._watching.done()  # The kernel lets us.
         watched = watching and section.watch and directory == self._directory
         self._section, self._directory = section, directory
-        await self.look()
+        await self.look(asked=_for_all)
         if not watched:
             self._watch()
         nobody = section.config.keys() - self._plugins.keys()
@@ -90,10 +106,13 @@ class Manager:
             for plugin in plugins:
                 plugin.kill()
 
-    async def look(self, touched: frozenset[Path] | None = None) -> None:
+    async def look(
+        self, touched: frozenset[Path] | None = None, *, asked: Asked = _for_none
+    ) -> None:
         """Look at the files, and have every plugin follow what they say.
 
-        `touched` are those that changed; None: any may have.
+        `touched` are those that changed; None: any may have. Those that no operator `asked` for,
+        and whose files change all the time, follow later.
         """
         async with self._looking:
             before = self._look
@@ -105,13 +124,13 @@ class Manager:
                     log("plugin refused", level="error", manifest=path, reason=why)
             if not self._ending:
                 known = {name: plugin.goal.wish for name, plugin in self._plugins.items()}
-                self._follow(wishes(seen, self._section, known))
+                self._follow(wishes(seen, self._section, known), asked)
 
-    def _follow(self, made: Mapping[str, Wish]) -> None:
+    def _follow(self, made: Mapping[str, Wish], asked: Asked) -> None:
         for name, wish in made.items():
             plugin = self._plugins.get(name)
             if plugin is not None:
-                plugin.want(wish)
+                plugin.want(wish, asked=asked(name))
             else:
                 log("plugin found", plugin=name, manifest=wish.path)
                 plugin = self._plugins[name] = Plugin(name, self._setting, wish, self._changed.set)
@@ -141,13 +160,7 @@ class Manager:
 
     async def start(self, provider_type: str) -> Report:
         """Have it run; one that failed is tried again."""
-
-        async def start(plugin: Plugin) -> tuple[str, ...]:
-            if plugin.goal.wish.disabled:
-                return (f"{provider_type} is disabled; to have it run, enable it.",)
-            return await plugin.ask(run=True)
-
-        return await self._asked(provider_type, start)
+        return await self._asked(provider_type, _start)
 
     async def stop(self, provider_type: str) -> Report:
         """Have it drained and ended, until it is told to start."""
@@ -160,13 +173,30 @@ class Manager:
         return await self._asked(provider_type, stop)
 
     async def restart(self, provider_type: str) -> Report:
-        """End it, then start it: for what cannot run twice at the same time."""
-        report = await self.stop(provider_type)
-        return await self.start(provider_type) if report.ok else report
+        """End it, and start it when nothing of it is left: for what cannot run twice at once.
+
+        That takes as long as its last exchange, bounded by what the manifest says: `drain_timeout`,
+        then `stop_timeout`. If something still runs then, it stays stopped, and the report says so.
+        """
+
+        async def restart(plugin: Plugin) -> tuple[str, ...]:
+            outcome = await plugin.ask(run=False)
+            within_s = max((one.gone_within_s for one in plugin.generations), default=0.0)
+            within_s += RESTART_MARGIN_S
+            if not await plugin.until_ended(within_s):
+                problem = (
+                    f"{provider_type} is not gone {within_s:.0f} s after it was told to leave; "
+                    "expected nothing of it to run before it is started again. See what of it is "
+                    "left with `loomproxy plugins show`, end that, then start it."
+                )
+                return (problem,)
+            return outcome or await _start(plugin)
+
+        return await self._asked(provider_type, restart)
 
     async def reload(self, provider_type: str) -> Report:
         """Have a new generation take over, whether its files changed or not."""
-        await self.look()
+        await self.look(asked=provider_type.__eq__)
         return await self._asked(provider_type, lambda plugin: plugin.ask(anew=True))
 
     async def enable(self, provider_type: str) -> Report:
@@ -209,7 +239,7 @@ class Manager:
                     "user of this node may write. Do it by hand, or mend its owner and mode."
                 )
                 return (problem,)
-            await self.look()
+            await self.look(asked=provider_type.__eq__)
             outcome = await plugin.ask()
             if disabled:
                 await plugin.until_ended(STOP_WAIT_S)
@@ -264,3 +294,9 @@ class Manager:
         """Wait until it says something after `since`, so long at most; return whether it did."""
         plugin = self._plugins.get(provider_type)
         return plugin is not None and await plugin.lines.until(since, timeout_s)
+
+
+async def _start(plugin: Plugin) -> tuple[str, ...]:
+    if plugin.goal.wish.disabled:
+        return (f"{plugin.provider_type} is disabled; to have it run, enable it.",)
+    return await plugin.ask(run=True)

@@ -16,7 +16,6 @@ may already do something else.
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -29,9 +28,11 @@ from loomproxy.plugins.contract import ModelInfo
 from loomproxy.plugins.generation import Generation
 from loomproxy.plugins.lines import Lines
 from loomproxy.plugins.provider import provider
-from loomproxy.plugins.reasons import OFTEN, reason
+from loomproxy.plugins.publication import Publication
+from loomproxy.plugins.reasons import reason
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import State
+from loomproxy.plugins.throttle import Throttle
 from loomproxy.plugins.wish import Goal, Wish
 
 DRAINING_MAX: Final = 8
@@ -40,17 +41,8 @@ DRAINING_MAX: Final = 8
 Each is a whole set of processes; this bounds what reloads during long streams may cost.
 """
 
-RELOADS_OFTEN: Final = 20
-"""So many reloads within a minute are told: a plugin that writes beside its own files is changed by
-that, and reloaded again, for ever. It should write elsewhere, or to names that `digest` ignores."""
-
-MINUTE_S: Final = 60.0
-
 DRAIN_POLL_S: Final = 0.05
 """How often workers are asked whether an old generation has anything left in flight."""
-
-PUBLISH_AGAIN_S: Final = 1.0
-"""How soon what workers did not take is offered again."""
 
 Outcome = tuple[str, ...]
 """Why a goal was not attained; nothing when it was."""
@@ -82,14 +74,22 @@ class Plugin:
         self._dirty = True  # the goal was not looked at
         self._busy = False
         self._stirred = asyncio.Event()
-        self._publishing = False
-        self._switched_at: deque[float] = deque(maxlen=RELOADS_OFTEN)
+        self._publication = Publication(provider_type, setting, self._provider, over=self.gone)
+        self._throttle = Throttle(provider_type, self._follow)
 
     # What is wanted.
 
-    def want(self, wish: Wish) -> None:
-        """The files or the configuration say this now; nothing happens when they said it before."""
-        self._aim(structs.replace(self.goal, wish=wish))
+    def want(self, wish: Wish, *, asked: bool = True) -> None:
+        """The files or the configuration say this now; nothing happens when they said it before.
+
+        Not `asked`: nobody told us to look, and what would be a reload may have to wait.
+        """
+        goal = structs.replace(self.goal, wish=wish)
+        reloads = goal.wanted and self.goal.wanted and goal.run != self.goal.run
+        serves = self.state not in (State.FAILED, State.INVALID)
+        if asked or not reloads or not self._throttle.holds(wish, serves=serves):
+            self._throttle.drop()
+            self._aim(goal)
 
     async def ask(self, *, run: bool | None = None, anew: bool = False) -> Outcome:
         """An operator wants it started or stopped (None: neither), or begun `anew`.
@@ -98,7 +98,11 @@ class Plugin:
         """
         if self.gone.is_set():  # While whoever asks looked at its files.
             return ()
-        goal = structs.replace(self.goal, asked=self.goal.asked if run is None else run)
+        goal = structs.replace(
+            self.goal,
+            wish=self._throttle.drop() or self.goal.wish,
+            asked=self.goal.asked if run is None else run,
+        )
         if anew and (self._dirty or not self._busy):
             goal = structs.replace(goal, times=goal.times + 1)
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -113,12 +117,19 @@ class Plugin:
         """The node ends: the plugin is to be gone."""
         self.want(structs.replace(self.goal.wish, gone=True))
 
-    async def until_ended(self, timeout_s: float) -> None:
-        """Wait until nothing of it runs, so long at most."""
+    async def until_ended(self, timeout_s: float) -> bool:
+        """Wait until nothing of it runs, so long at most; False: something still does.
+
+        Whoever starts it meanwhile ends the wait.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.generations and not self.goal.wanted:
                     await self._stir()
+        return not self.generations or self.goal.wanted
+
+    def _follow(self, wish: Wish) -> None:
+        self._aim(structs.replace(self.goal, wish=wish))
 
     def _aim(self, goal: Goal) -> None:
         if goal != self.goal:
@@ -140,7 +151,7 @@ class Plugin:
             self._tell_changed()
             if outcome is not None and not self._dirty:
                 self._answer(outcome)
-        await self._publish()
+        await self._publication.now()
         if self.goal.wish.gone:
             self._answer(())
             self.gone.set()
@@ -187,14 +198,14 @@ class Plugin:
         self.refusal = ""
         generation = self.serving = self._make(goal)
         generation.start()
-        await self._publish()
+        await self._publication.now()
         while generation.state is not State.READY and not generation.trouble:
             if self._dirty:
                 return None
             await self._stir()
         if generation.state is State.READY:
             log("plugin ready", plugin=self.provider_type, generation=generation.number)
-            await self._publish()
+            await self._publication.now()
             return ()
         return (generation.trouble,)
 
@@ -228,14 +239,16 @@ class Plugin:
         exchange with it, and what some began before one refused is counted, and drained.
         """
         candidate.draining = True
-        problems = await self._publish() or (() if candidate.all_ready else (candidate.trouble,))
+        problems = await self._publication.now() or (
+            () if candidate.all_ready else (candidate.trouble,)
+        )
         if problems:
             self._end_soon(candidate)
             return problems
         self.candidate, self.serving = None, candidate
         self.leaving.append(old)
         candidate.draining, old.draining = False, True
-        problems = await self._publish()
+        problems = await self._publication.now()
         if problems:
             self.serving = old
             self.leaving[self.leaving.index(old)] = candidate
@@ -246,27 +259,18 @@ class Plugin:
         self.reloads += 1
         self.refusal = ""
         log("plugin reloaded", plugin=self.provider_type, generation=candidate.number)
-        self._note_switch()
         self._drain_soon(old)
         return ()
-
-    def _note_switch(self) -> None:
-        """Say so when it is reloaded all the time."""
-        now = asyncio.get_running_loop().time()
-        self._switched_at.append(now)
-        if len(self._switched_at) == RELOADS_OFTEN and now - self._switched_at[0] < MINUTE_S:
-            self._switched_at.clear()
-            log("plugin reloads often", level="warning", plugin=self.provider_type, reason=OFTEN)
 
     async def _retire(self) -> None:
         """Nothing new goes to what serves; it finishes, and ends."""
         old, self.serving = self.serving, None
         if old is None:
-            self._publish_soon()
+            self._publication.soon()
             return
         self.leaving.append(old)
         self._drain_soon(old)
-        await self._publish()
+        await self._publication.now()
 
     def _drain_soon(self, generation: Generation) -> None:
         generation.retire()
@@ -276,11 +280,11 @@ class Plugin:
         """Have workers send nothing new to an old generation, wait for the rest, and end it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(generation.goal.wish.manifest.drain_timeout_s):
-                await self._publish_until_taken()
+                await self._publication.until_taken()
                 while not await self._idle(generation):  # noqa: ASYNC110 # no event says so
                     await asyncio.sleep(DRAIN_POLL_S)  # noqa: TID251 # the cadence of asking workers
         generation.silent = True
-        await self._publish()
+        await self._publication.now()
         await self._end(generation)
 
     async def _idle(self, generation: Generation) -> bool:
@@ -300,22 +304,16 @@ class Plugin:
 
     async def _end(self, generation: Generation) -> None:
         try:
-            await generation.stop(clean_up=not self._goes_on(generation))
+            await generation.stop()
         finally:
             if not generation.ended.is_set():
                 generation.kill()
             self._crashes += generation.crashes
             self.leaving.remove(generation)
-            await self._publish()
+            await self._publication.now()
             self._stirred.set()
             self._tell_changed()
         log("plugin stopped", plugin=self.provider_type, generation=generation.number)
-
-    def _goes_on(self, generation: Generation) -> bool:
-        """Whether another one is at its place: a plugin that we do not run was initialised anew."""
-        place = generation.goal.wish.manifest.endpoint
-        others = [one.goal.wish.manifest for one in (self.serving, self.candidate) if one]
-        return bool(place) and any(manifest.endpoint == place for manifest in others)
 
     def kill(self) -> None:
         """End all of its processes at once: the node leaves, and waits for nothing."""
@@ -366,10 +364,10 @@ class Plugin:
 
     @property
     def trouble(self) -> str:
-        """Why it does not serve, or why the last reload was refused, in words for operators."""
-        if self.serving is None:
-            return self.refusal or "; ".join(self.goal.wish.problems)
-        return self.refusal or self.serving.trouble
+        """Why it does not serve, or the last reload was refused or waits, for operators."""
+        serving = self.serving
+        why = serving.trouble if serving is not None else "; ".join(self.goal.wish.problems)
+        return "; ".join(one for one in (self.refusal or why, self._throttle.trouble) if one)
 
     @property
     def required(self) -> bool:
@@ -389,7 +387,7 @@ class Plugin:
         """One of its processes is in another state."""
         self._stirred.set()
         self._tell_changed()
-        self._publish_soon()
+        self._publication.soon()
 
     def _learn(self) -> None:
         """Keep what it serves: that is told of it also while it does not."""
@@ -410,30 +408,8 @@ class Plugin:
             stream=stream,
         )
 
-    def _publish_soon(self) -> None:
-        if not self._publishing:
-            self._publishing = True
-            self._setting.background(self._publish_until_taken(), "publication of a plugin")
-
-    async def _publish_until_taken(self) -> None:
-        """Publish how it is; again after a while when workers did not take it."""
-        problems = await self._publish()
-        while problems and not self.gone.is_set():
-            log(
-                "plugin not published",
-                level="error",
-                plugin=self.provider_type,
-                reason="; ".join(problems),
-            )
-            await asyncio.sleep(PUBLISH_AGAIN_S)  # noqa: TID251 # the cadence of offering it again
-            problems = await self._publish()
-
-    async def _publish(self) -> Outcome:
-        return await self._setting.publisher.put(self.provider_type, self._provider)
-
     def _provider(self) -> Provider | None:
         """What workers should know of it at this moment."""
-        self._publishing = False
         self._learn()
         if self.goal.wish.gone and self.serving is None and not self.leaving:
             return None

@@ -1,16 +1,8 @@
-"""What clients are told while a plugin does not serve: plain words, without paths and addresses.
-
-And what its operator is told who wonders why it is reloaded without end.
-"""
+"""What clients are told while a plugin does not serve: plain words, without paths and addresses."""
 
 from typing import Final
 
 from loomproxy.plugins.status import State
-
-OFTEN: Final = (
-    "its files change all the time. If it writes in its own folder, have it write elsewhere, or to "
-    "a name that is passed over, such as *.log, *.tmp or *.db."
-)
 
 _WORDS: Final = {
     State.DISABLED: "is disabled",

@@ -2,8 +2,9 @@
 
 It has the same life as a `replica`, without the process. A remote plugin is introduced, probed, and
 introduced again after it was away: it may be another process by then. So may one be that is not
-well all at once, for who was never initialised says so: it is initialised again. A builtin provider
-is ready when its models are known; how its upstream is, traffic shows.
+well all at once, for who was never initialised says so: it is initialised again. It is never asked
+to clean up, whatever becomes of us: it may serve other nodes, and is ended by whoever runs it. A
+builtin provider is ready when its models are known; how its upstream is, traffic shows.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from loomproxy.plugins.introduce import IntroductionError, introduce
 from loomproxy.plugins.mask import mask
 from loomproxy.plugins.provider import base_path, builtin_endpoint, models_path, remote_endpoint
 from loomproxy.plugins.pulse import Pulse
-from loomproxy.plugins.replica import CLEANUP_TIMEOUT_S, probed
+from loomproxy.plugins.replica import probed
 from loomproxy.plugins.setting import Setting
 from loomproxy.plugins.status import ReplicaStatus, State
 from loomproxy.plugins.usage import Usage
@@ -87,15 +88,12 @@ class Remote:
         """There is nothing that would be started; nor is it told again what it is to be."""
         self._leaving = True
 
-    async def stop(self, *, clean_up: bool) -> None:
-        """Say good-bye."""
+    async def stop(self) -> None:
+        """Speak with it no more; nobody tells it."""
         task, self._task = self._task, None
-        introduced = self._state is State.READY
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        if clean_up and introduced and not self._builtin:
-            await self._clean_up()
         self._become(State.STOPPED)
 
     def kill(self) -> None:
@@ -192,12 +190,6 @@ class Remote:
                 await caller.initialize(self._wish.config)
         except (CallError, TimeoutError) as error:
             self.trouble = f"unhealthy: {self.message}; {error}"
-
-    async def _clean_up(self) -> None:
-        with contextlib.suppress(CallError, TimeoutError):
-            async with contextlib.aclosing(self._caller()) as caller:
-                async with asyncio.timeout(CLEANUP_TIMEOUT_S):
-                    await caller.cleanup()
 
     def _caller(self) -> Caller:
         base = "" if self._builtin else base_path(self._wish.manifest)

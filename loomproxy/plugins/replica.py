@@ -144,10 +144,10 @@ class Replica:
         if self._child.state not in (child.State.READY, child.State.DRAINING):
             self._tell(Event.STOP)
 
-    async def stop(self, *, clean_up: bool) -> None:
+    async def stop(self) -> None:
         """Ask it to clean up and leave, end it when it does not; return when it is gone."""
         self._leaving = True
-        if clean_up and self._child.state is child.State.READY:
+        if self._child.state is child.State.READY:
             await self._clean_up()
         if self._child.state is not child.State.DRAINING:
             self._tell(Event.STOP)

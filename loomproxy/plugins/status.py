@@ -61,7 +61,7 @@ class PluginStatus(msgspec.Struct, frozen=True):
     restarts: int = 0  # after crashes, since the node began
     reloads: int = 0  # that succeeded
     reloads_failed: int = 0
-    last_error: str = ""  # why it is not serving, or why the last reload was refused
+    last_error: str = ""  # why it is not serving, or why the last reload was refused, or waits
     reason: str = ""  # what clients are told while it does not serve
     config: dict[str, object] = {}  # with secrets masked
 

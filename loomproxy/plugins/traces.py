@@ -1,7 +1,7 @@
 """What a guest leaves in the machine, as /proc has it: where it listens, what carries its token.
 
 A process that began a session of its own is in no group of ours; the token in its environment still
-says whose it is.
+says whose it is. (Where the node itself is gone, `reaper` does the same.)
 """
 
 import contextlib

@@ -1,8 +1,10 @@
 """Plugins as people see them who edit their files, and as those who kill things: a whole proxy."""
 
 import json
+import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -148,9 +150,17 @@ def test_plugin_that_dies_five_times_is_left_alone(place: Place) -> None:
 
 def test_nothing_of_plugins_outlives_a_killed_node(proxies: Looms, tmp_path: Path) -> None:
     place = Place(proxies, tmp_path)
+    stray = place.garden.knob("strays", "stray")
+    place.garden.plant(
+        "strays",
+        command="/bin/sh",
+        args=["-c", f"setsid sleep 600 & echo $! >{stray}; exec {sys.executable} -S plugin.py"],
+    )
     place.until("acme", "healthy")
-    pids = place.pids("acme")
-    assert len(pids) == 1
+    place.until("strays", "healthy")
+    pids = [*place.pids("acme"), *place.pids("strays"), int(stray.read_text())]
+    assert len(pids) == 3
+    assert os.getsid(pids[2]) == pids[2]
     place.loom.expected_to_fail = True
     place.loom.signal(signal.SIGKILL)
     for pid in pids:

@@ -6,6 +6,9 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
+from loomproxy.plugins import manager
 from loomproxy.plugins.status import State
 from tests.plugins.estate import estate, section
 
@@ -315,6 +318,41 @@ def test_operators_start_stop_restart_enable_and_disable() -> None:
             assert not (folder / "disabled").exists()
             unknown = await it.manager.start("nobody")
             assert unknown.problems == ("there is no plugin 'nobody'; expected one of: acme",)
+
+    asyncio.run(play())
+
+
+def test_restart_starts_nothing_before_the_old_process_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(manager, "STOP_WAIT_S", 0.0)  # A stop does not wait for it; this does.
+
+    async def play() -> None:
+        async with estate() as it:
+            it.plant("acme")
+            await it.begin()
+            await it.until(lambda: it.is_ready("acme"))
+            address, pid = str(it.providers["acme"].endpoints[0].address), it.pid("acme")
+            it.flying = lambda: {address: 1}
+            restarting = asyncio.create_task(it.manager.restart("acme"))
+            await it.until(lambda: it.states()["acme"] is State.DRAINING)
+            assert (await asyncio.wait({restarting}, timeout=0.2))[1]
+            assert it.pids() == [pid]
+            it.flying = dict
+            report = await restarting
+            assert (report.ok, report.state) == (True, State.READY)
+            assert it.notes("acme") == ["initialize {}", "cleanup", "initialize {}"]
+            assert pid not in it.pids()
+
+            # As if the kernel could not end it.
+            within_s = 300.0 + 5.0 + 2.0
+            monkeypatch.setattr(manager, "RESTART_MARGIN_S", 0.1 - within_s)
+            address = str(it.providers["acme"].endpoints[0].address)
+            it.flying = lambda: {address: 1}
+            report = await it.manager.restart("acme")
+            assert (report.ok, report.state) == (False, State.DRAINING)
+            assert "not gone 0 s after" in report.problems[0]
+            assert len(it.pids()) == 1
 
     asyncio.run(play())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loomproxy.plugins.contract import TOKEN_VARIABLE
 from loomproxy.plugins.reaper import STARTS_MAX, Reaper
 from loomproxy.process import clean_environment, environment
 from tests.plugins.guesthouse import DEADLINE_S, until
@@ -18,6 +19,10 @@ from tests.support.processes import alive, command_line, memory_bytes
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+
+CHILD = "sleep 600 & echo $!; wait"
+STRAY = "setsid sh -c 'echo $$; exec sleep 600' & wait"
+"""What a guest does: it starts somebody, in its own session or in another, and says whom."""
 
 # A parent as the node is one: a reaper, and a guest that starts somebody itself. `again`: its first
 # reaper is killed after it was told of the guest, so that the second one has to know. `none`: there
@@ -31,7 +36,7 @@ from loomproxy.plugins.reaper import Reaper
 async def main():
     reaper = Reaper()
     reaper.start()
-    what = shell("sleep 600 & echo $!; wait", user=sys.argv[3])
+    what = shell(sys.argv[4], user=sys.argv[3])
     guest = Stay(what, Path(sys.argv[1]), reaper=None if sys.argv[2] == "none" else reaper)
     guest.guest.start()
     grandchild = await guest.first_line()
@@ -48,12 +53,14 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def killed_node(folder: Path, reaper: str, user: str = "") -> Iterator[list[int]]:
+def killed_node(
+    folder: Path, reaper: str, *, user: str = "", does: str = CHILD
+) -> Iterator[list[int]]:
     """A node that was killed: the pids of its reaper, its guest, and what the guest started."""
     env = clean_environment(environment())
     env["PYTHONPATH"] += f":{ROOT}"
     with subprocess.Popen(
-        [sys.executable, "-c", NODE, folder, reaper, user],
+        [sys.executable, "-c", NODE, folder, reaper, user, does],
         env=env,
         stdout=subprocess.PIPE,
     ) as node:
@@ -62,6 +69,7 @@ def killed_node(folder: Path, reaper: str, user: str = "") -> Iterator[list[int]
         assert len(pids) == 3
         try:
             assert all(alive(pid) for pid in pids)
+            assert (os.getsid(pids[2]) == pids[2]) is (does == STRAY)
             os.kill(node.pid, signal.SIGKILL)
             yield pids
         finally:
@@ -74,9 +82,12 @@ def end_of(pid: int) -> None:
     eventually(lambda: not alive(pid), f"the end of {pid}")
 
 
+@pytest.mark.parametrize("does", [CHILD, STRAY], ids=["child", "stray"])
 @pytest.mark.parametrize("reaper", ["first", "again"])
-def test_nothing_of_a_guest_outlives_a_node_that_is_killed(folder: Path, reaper: str) -> None:
-    with killed_node(folder, reaper) as (reaper_pid, guest, grandchild):
+def test_nothing_of_a_guest_outlives_a_node_that_is_killed(
+    folder: Path, reaper: str, does: str
+) -> None:
+    with killed_node(folder, reaper, does=does) as (reaper_pid, guest, grandchild):
         end_of(grandchild)
         end_of(guest)
         end_of(reaper_pid)
@@ -92,13 +103,13 @@ def test_nothing_of_a_guest_outlives_a_node_that_is_killed(folder: Path, reaper:
     ],
 )
 def test_guest_dies_with_its_node_by_the_kernels_hand_alone(folder: Path, user: str) -> None:
-    with killed_node(folder, "none", user) as (_reaper, guest, grandchild):
+    with killed_node(folder, "none", user=user) as (_reaper, guest, grandchild):
         end_of(guest)
         assert alive(grandchild)  # this is what a reaper is for
 
 
-def sleeper() -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(["sleep", "600"], process_group=0)
+def sleeper(token: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(["sleep", "600"], process_group=0, env={TOKEN_VARIABLE: token})
 
 
 def settled(pid: int) -> bool:
@@ -123,17 +134,25 @@ def test_reaper_is_the_last_to_leave_and_small() -> None:
         assert os.getpgid(pid) == pid
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             os.kill(pid, number)
-        with sleeper() as listed, sleeper() as forgotten:
-            reaper.watch(listed.pid)
-            reaper.watch(forgotten.pid)
+        with (
+            sleeper("of-one") as listed,
+            sleeper("of-one") as stray,
+            sleeper("of-another") as forgotten,
+            sleeper("of-one-more") as other,
+        ):
+            reaper.watch(listed.pid, "of-one")
+            reaper.watch(forgotten.pid, "of-another")
             reaper.forget(forgotten.pid)
             assert memory_bytes(pid) < 16 << 20
+            assert "of-one" not in command_line(pid)
             assert reaper.pid == pid
             async with asyncio.timeout(DEADLINE_S):
                 await reaper.stop()
             assert listed.wait(DEADLINE_S) == -signal.SIGKILL
-            assert forgotten.poll() is None
+            assert stray.wait(DEADLINE_S) == -signal.SIGKILL
+            assert (forgotten.poll(), other.poll()) == (None, None)
             forgotten.kill()
+            other.kill()
         assert not alive(pid)
         assert reaper.pid == 0
         await reaper.stop()  # there is none any more
@@ -149,10 +168,10 @@ def test_reaper_that_does_not_read_is_replaced_and_nothing_is_forgotten(
         reaper.start()
         first = reaper.pid
         os.kill(first, signal.SIGSTOP)
-        with sleeper() as listed:
-            reaper.watch(listed.pid)
+        with sleeper("of-one") as listed:
+            reaper.watch(listed.pid, "of-one")
             for group in range(1 << 22, (1 << 22) + 10_000):  # more than the pipe holds
-                reaper.watch(group)
+                reaper.watch(group, "of-many")
                 reaper.forget(group)
             await until(lambda: reaper.pid not in (0, first))
             await reaper.stop()
@@ -173,7 +192,7 @@ def test_reaper_that_is_killed_again_and_again_is_given_up(said: Callable[[], st
             os.kill(pid, signal.SIGKILL)
             await until(lambda pid=pid: reaper.pid != pid)
         assert len(pids) == STARTS_MAX
-        reaper.watch(1 << 22)  # nobody hears it, and that is no error
+        reaper.watch(1 << 22, "of-none")  # nobody hears it, and that is no error
         await reaper.stop()
 
     asyncio.run(play())
