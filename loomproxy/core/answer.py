@@ -26,6 +26,12 @@ UNBUFFERED: Final = b"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
 """What a stream says to those between us and the client: pass each event on as it comes."""
 
 
+READING: Final = frozenset((b"GET", b"HEAD"))
+"""The methods that the pages of the house know."""
+
+ALLOW_READING: Final = b"Allow: GET, HEAD\r\n"
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole response; `block` holds further canonical field lines."""
 
@@ -44,7 +50,7 @@ def refusal(fault: Fault, request: RequestHead, request_id: bytes) -> Answer:
     """What the client is told about `fault`."""
     accept = field(request.block, b"accept") or b""
     # RFC 9110 §15.5.6: a 405 MUST say which methods are allowed.
-    allow = b"Allow: GET, HEAD\r\n" if fault is METHOD_NOT_ALLOWED else b""
+    allow = ALLOW_READING if fault is METHOD_NOT_ALLOWED else b""
     if b"json" in accept.lower():
         body = msgspec.json.encode(
             {"error": fault.text, "code": fault.name, "request_id": request_id.decode("ascii")}
@@ -69,6 +75,9 @@ def complaint(said: Complaint, dialect: Dialect, request_id: bytes) -> Answer:
 
 def models(action: Models, request: RequestHead, catalogue: Catalogue, request_id: bytes) -> Answer:
     """The list of models, or the one that the path names behind it."""
+    if request.method not in READING:
+        said = complaints.of_fault(METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED.text)
+        return Answer(said.status, JSON, OPENAI.error(said, request_id), ALLOW_READING)
     name = unquote_to_bytes(request.path[len(action.path) :]).decode("utf-8", "replace")
     if not name:
         return Answer(200, JSON, catalogue.listing)

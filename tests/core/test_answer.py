@@ -117,6 +117,13 @@ def test_a_complaint_is_an_answer_in_the_dialect_of_the_client() -> None:
     assert it == Answer(503, answer.JSON, OPENAI.error(busy, b"id-1"), b"Retry-After: 1\r\n")
 
 
+def test_models_are_only_read() -> None:
+    head = structs.replace(request(), method=b"POST", path=b"/v1/models")
+    it = answer.models(Models(b"/v1/models"), head, Catalogue(()), b"id-1")
+    assert (it.status, it.block) == (405, b"Allow: GET, HEAD\r\n")
+    assert b"use GET or HEAD" in it.body
+
+
 @pytest.mark.parametrize(
     ("path", "status", "body"),
     [

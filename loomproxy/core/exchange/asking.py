@@ -1,7 +1,5 @@
 """What is asked, and who shall answer: the request head, the decision, the request body."""
 
-from typing import Final
-
 from loomproxy.core import answer, hygiene
 from loomproxy.core import fault as faults
 from loomproxy.core.event import Answered, DeadlineExpired, RequestBroken
@@ -15,9 +13,6 @@ from loomproxy.core.pace import Pace
 from loomproxy.core.replay import Replay
 from loomproxy.core.route import Action, Chat, Models, Redirect, Respond, Route, Serve, ToPool
 from loomproxy.core.units import NEVER, Instant
-
-READING: Final = frozenset((b"GET", b"HEAD"))
-"""The methods that the pages of the house know."""
 
 
 def on_request(x: State, head: RequestHead, now: Instant) -> None:
@@ -66,7 +61,7 @@ def _act(x: State, route: Route, head: RequestHead, now: Instant) -> None:
 
 def _answer(x: State, action: Action, head: RequestHead, now: Instant) -> None:
     """The answer is a matter of the house."""
-    if type(action) is Serve and head.method in READING:
+    if type(action) is Serve and head.method in answer.READING:
         x.ask += 1
         x.enter(Phase.POLICY, now + x.timeouts.service_s)
         x.hands.serve(x.ask, head.path)
@@ -76,7 +71,9 @@ def _answer(x: State, action: Action, head: RequestHead, now: Instant) -> None:
         x.refuse(faults.REQUEST_MALFORMED, now)
     elif isinstance(action, Respond | Redirect):
         x.reply(answer.configured(action, head, x.peer.scheme), now)
-    elif isinstance(action, Models) and head.method in READING:
+    elif isinstance(action, Models):
+        if head.method not in answer.READING:
+            x.blame(faults.METHOD_NOT_ALLOWED, now)
         models, request_id = x.snapshot.catalogue, x.outcome.request_id
         x.reply(answer.models(action, head, models, request_id), now)
     else:

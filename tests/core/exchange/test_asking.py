@@ -377,7 +377,7 @@ def test_models_are_only_read() -> None:
         play(market())
         >> request("DELETE", "/v1/models")
         << deadline(NEVER_FROM_NOW)
-        << head_down(405, b"Allow: GET, HEAD\r\n")
+        << head_down(405, b"Allow: GET, HEAD\r\n", b'{"error":{"message":"', b"use GET or HEAD")
         << deadline(SEND_S)
     )
 
