@@ -87,7 +87,7 @@ everything wrong is told at once.
 
 | type | takes | not |
 |---|---|---|
-| `string` | text of at most {STRING_CHARS_MAX} characters, `""` too where it is not required | a number without quotes |
+| `string` | text of at most {STRING_CHARS_MAX} characters | a number without quotes |
 | `int` | a whole number of at most 64 bits | `3.0`, `"3"`, `true` |
 | `float` | a finite number, whole ones too | `"3"`, `true`, infinity |
 | `bool` | `true`, `false` | `"true"`, `1` |
@@ -96,15 +96,15 @@ everything wrong is told at once.
   number where the variable holds one.
 * A key without a value (null) is a key that is not there. `required` asks for one in the
   configuration, even where there is a `default`; text that is `""`, as an unset
-  `${{ACME_API_KEY:-}}` stands for, counts as missing there.
+  `${{ACME_API_KEY:-}}` stands for, counts as missing there, and is a value elsewhere.
 * `min_length` and `max_length` count characters (code points), not bytes. `min` and `max` are
   themselves allowed. `pattern` has to match the whole text, in Python's syntax, on at most
   {PATTERN_TEXT_CHARS_MAX} characters. `enum` compares by value: 1 is 1.0, but not `true` and not
   `"1"`.
 * `sensitive` values never appear in problems, logs and answers; in what the plugin itself says they
-  are replaced by `***`, where they have {SECRET_CHARS_MIN} characters or more. So is what references in the
-  manifest stand for. Keep secrets out of the manifest: say `api_key: ${{ACME_API_KEY}}` in the
-  proxy's configuration.
+  are replaced by `***`, where they have {SECRET_CHARS_MIN} characters or more. So is what
+  references in the manifest stand for. Keep secrets out of the manifest: say
+  `api_key: ${{ACME_API_KEY}}` in the proxy's configuration.
 
 ## Every key
 """
