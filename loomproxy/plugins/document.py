@@ -9,6 +9,7 @@ from loomproxy.config.document import schema_of, tables_of, written
 from loomproxy.plugins.contract import API_VERSION, TOKEN_VARIABLE
 from loomproxy.plugins.discovery import DEPTH_MAX, ENTRIES_MAX
 from loomproxy.plugins.manifest import BYTES_MAX, Manifest
+from loomproxy.plugins.mask import SECRET_CHARS_MIN
 from loomproxy.plugins.schema import PATTERN_TEXT_CHARS_MAX, STRING_CHARS_MAX
 
 REFERENCE: Final = "docs/plugin-manifest.md"
@@ -86,7 +87,7 @@ everything wrong is told at once.
 
 | type | takes | not |
 |---|---|---|
-| `string` | text of at most {STRING_CHARS_MAX} characters, `""` too | a number without quotes |
+| `string` | text of at most {STRING_CHARS_MAX} characters | a number without quotes |
 | `int` | a whole number of at most 64 bits | `3.0`, `"3"`, `true` |
 | `float` | a finite number, whole ones too | `"3"`, `true`, infinity |
 | `bool` | `true`, `false` | `"true"`, `1` |
@@ -94,13 +95,16 @@ everything wrong is told at once.
 * Text that a reference stands for is read as the field's type: `timeout: ${{ACME_TIMEOUT}}` is a
   number where the variable holds one.
 * A key without a value (null) is a key that is not there. `required` asks for one in the
-  configuration, even where there is a `default`.
+  configuration, even where there is a `default`; text that is `""`, as an unset
+  `${{ACME_API_KEY:-}}` stands for, counts as missing there, and is a value elsewhere.
 * `min_length` and `max_length` count characters (code points), not bytes. `min` and `max` are
   themselves allowed. `pattern` has to match the whole text, in Python's syntax, on at most
   {PATTERN_TEXT_CHARS_MAX} characters. `enum` compares by value: 1 is 1.0, but not `true` and not
   `"1"`.
-* `sensitive` values never appear in problems, logs and answers. Keep secrets out of the manifest:
-  say `api_key: ${{ACME_API_KEY}}` in the proxy's configuration.
+* `sensitive` values never appear in problems, logs and answers; in what the plugin itself says they
+  are replaced by `***`, where they have {SECRET_CHARS_MIN} characters or more. So is what
+  references in the manifest stand for. Keep secrets out of the manifest: say
+  `api_key: ${{ACME_API_KEY}}` in the proxy's configuration.
 
 ## Every key
 """

@@ -141,7 +141,7 @@ class Manifest(Base, frozen=True):
         str,
         text(
             "Instead of `command`: where somebody else runs it, or where a builtin provider is: "
-            "`http://host:port/base` or `unix:/path`.",
+            "`http://host:port/base`, `https://host/base` or `unix:/path`.",
             "optional_base_url",
         ),
     ] = ""
