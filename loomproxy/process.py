@@ -52,7 +52,20 @@ _SECOND_S: Final = 1.0
 _READ_BYTES: Final = 65536
 _LAST_READS: Final = 16  # of a megabyte, the most that a child can have its pipe hold (pipe(7))
 _KEPT_NAMES: Final = frozenset(
-    ("HOME", "LANG", "LANGUAGE", "LOGNAME", "MALLOC_ARENA_MAX", "PATH", "TMPDIR", "TZ", "USER")
+    (
+        *(
+            "HOME",
+            "LANG",
+            "LANGUAGE",
+            "LOGNAME",
+            "MALLOC_ARENA_MAX",
+            "PATH",
+            "TMPDIR",
+            "TZ",
+            "USER",
+        ),
+        *("SSL_CERT_DIR", "SSL_CERT_FILE"),  # whom the node trusts, its workers do
+    )
 )
 _KEPT_PREFIXES: Final = ("LC_", "LD_", "PYTHON", "COVERAGE_", "LOOMPROXY_")
 _WITHHELD: Final = frozenset(

@@ -310,6 +310,7 @@ def test_child_is_told_neither_our_secrets_nor_what_systemd_told_us() -> None:
     ours = {
         "PATH": "/bin",
         "LC_ALL": "C",
+        "SSL_CERT_FILE": "/etc/ca.pem",
         "DB_PASSWORD": "secret",
         "LOOMPROXY_ADMIN_TOKEN": "secret",
         "NOTIFY_SOCKET": "/run/x",
@@ -317,7 +318,7 @@ def test_child_is_told_neither_our_secrets_nor_what_systemd_told_us() -> None:
     }
     env = clean_environment(ours)
     assert env.pop("PYTHONPATH").split(os.pathsep)[0] == str(Path(process.__file__).parent.parent)
-    assert env == {"PATH": "/bin", "LC_ALL": "C"}
+    assert env == {"PATH": "/bin", "LC_ALL": "C", "SSL_CERT_FILE": "/etc/ca.pem"}
 
 
 def test_own_argv_runs_this_code_from_any_directory(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ class Remote:
             async with asyncio.timeout(self._wish.manifest.startup_timeout_s):
                 await caller.initialize(self._wish.config)
         except (CallError, TimeoutError) as error:
-            self.trouble = f"unhealthy: {self.message}; {error}"
+            self.trouble = self._mask(f"unhealthy: {self.message}; {error}")
 
     def _caller(self) -> Caller:
         base = "" if self._builtin else base_path(self._wish.manifest)

@@ -38,7 +38,7 @@ _HEARD_BYTES: Final = 65536
 DONE: Final = "[DONE]"
 
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-# A plugin's address is never https; making the usual context would cost more than most calls.
+# For addresses without TLS, nearly all of them: making a real one costs more than most calls.
 
 Body = bytes | Mapping[str, object] | None
 
@@ -139,9 +139,12 @@ class Wire:
         self.within_s = within_s  # of one call, wholly
         self.connections = 0  # made so far
         self._place = place
+        secure = place.base_url.startswith("https:")
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                uds=place.socket or None, trust_env=False, verify=_NO_TLS
+                uds=place.socket or None,
+                trust_env=False,
+                verify=ssl.create_default_context() if secure else _NO_TLS,
             ),
             trust_env=False,
             follow_redirects=False,

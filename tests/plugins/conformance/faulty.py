@@ -74,6 +74,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer("POST")
 
     def answer(self, method):
+        if has("open-socket"):  # Again and again: who started it closes it once.
+            Path(os.environ["LOOM_PLUGIN_SOCKET"]).chmod(0o666)
         if has("garbage"):
             self.wfile.write(b"\x00\xff\x1b[31m not HTTP at all\r\n\r\n")
             self.close_connection = True
@@ -337,8 +339,6 @@ def main():
     if "LOOM_PLUGIN_SOCKET" in os.environ:
         path = os.environ["LOOM_PLUGIN_SOCKET"]
         server = Unix(path, Handler)
-        if has("open-socket"):
-            Path(path).chmod(0o666)
     else:
         host = "0.0.0.0" if has("all-addresses") else os.environ["LOOM_PLUGIN_HOST"]
         server = Tcp((host, int(os.environ["LOOM_PLUGIN_PORT"])), Handler)

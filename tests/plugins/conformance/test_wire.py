@@ -3,11 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from loomproxy.core.endpoint import Address
-from loomproxy.plugins.conformance.wire import BODY_BYTES_MAX, Answer, Heard, Wire, where
+from loomproxy.plugins.conformance.wire import BODY_BYTES_MAX, Answer, Heard, Where, Wire, where
 from tests.plugins.sdk.upstream import Asked, Provider, answer, chunked, provider
+from tests.support.authority import Authority
+from tests.support.secured import bare, once
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -148,3 +153,21 @@ def test_an_error_object_is_one_only_with_a_code_of_the_contract() -> None:
     assert (error.code, error.transient) == ("timeout", True)
     for body in (b"", b"[]", b'{"error": "boom"}', b'{"code": "E17", "message": "no"}', b"\xff"):
         assert Answer("GET /x", 500, {}, body).error() is None
+
+
+def test_a_plugin_behind_tls_is_believed_where_the_system_trusts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+
+    async def asked(url: str) -> Answer:
+        made = Wire(Where(url), 10.0)
+        try:
+            return await made.ask("GET", "/health")
+        finally:
+            await made.aclose()
+
+    with bare(once, authority.server(authority.certificate("plugin"))) as url:
+        assert "certificate" in asyncio.run(asked(url)).trouble
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        assert asyncio.run(asked(url)).status == 200
