@@ -13,6 +13,7 @@ from loomproxy.core.pool import PoolSpec
 from loomproxy.core.route import Chat, Match, Models, PathKind, Route, RouteTable
 from loomproxy.core.snapshot import Snapshot
 from loomproxy.core.world import World
+from tests.commands import Release, SendDown
 from tests.core.exchange.scenery import (
     IDLE_S,
     TIMEOUTS,
@@ -195,3 +196,17 @@ def streaming(
     it = asking(data, world, *lines, path=path, to=to)
     assert it >> stream_head() << deadline(CHUNK_S)
     return it
+
+
+def taken(it: Play) -> Play:
+    """The client takes everything at once."""
+    it.scribe.taken = True
+    return it
+
+
+ASKED, STREAMED = body(), body(stream=True)
+LAST_CHUNK = SendDown(b"0\r\n\r\n")
+GIVEN_BACK, LET_GO = Release(reusable=True), Release(reusable=False)
+TRANSIENT = json.dumps(
+    {"code": "provider_unavailable", "message": "Soon.", "transient": True}
+).encode()

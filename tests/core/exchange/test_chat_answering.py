@@ -15,15 +15,19 @@ from loomproxy.core.exchange.chat_answering import (
 )
 from loomproxy.core.fault import UPSTREAM_CLOSED, UPSTREAM_CUT
 from loomproxy.core.outcome import Spent
-from tests.commands import Fate, Release, SendDown
+from tests.commands import Fate
 from tests.core.exchange.chats import (
     ACME_1,
     ACME_2,
+    ASKED,
     CHUNK_S,
     CLOSED_AI,
     CONNECT_S,
     FIRST_BYTE_S,
+    GIVEN_BACK,
+    LET_GO,
     LOOM,
+    TRANSIENT,
     acme,
     answer,
     asking,
@@ -32,11 +36,11 @@ from tests.core.exchange.chats import (
     endpoint,
     market,
     part,
+    taken,
 )
 from tests.core.exchange.scenery import SEND_S, response
 from tests.playbook import (
     Later,
-    Play,
     deadline,
     finish,
     head_down,
@@ -44,21 +48,6 @@ from tests.playbook import (
     opens,
     sends_up,
 )
-
-ASKED = body()
-STREAMED = body(stream=True)
-LAST_CHUNK = SendDown(b"0\r\n\r\n")
-GIVEN_BACK, CLOSED = Release(reusable=True), Release(reusable=False)
-TRANSIENT = json.dumps(
-    {"code": "provider_unavailable", "message": "Soon.", "transient": True}
-).encode()
-
-
-def taken(it: Play) -> Play:
-    """The client takes everything at once."""
-    it.scribe.taken = True
-    return it
-
 
 # --- whole answers --------------------------------------------------------------------------------
 
@@ -109,7 +98,7 @@ def test_what_is_no_completion_is_no_answer() -> None:
     assert (
         taken(asking(ASKED))
         >> answer(b"<html>")
-        << CLOSED
+        << LET_GO
         << head_down(502, b'"code":"internal_error"')
         << ...
         << finish(Fate.KEEP, "UH", fault="upstream_malformed")
@@ -129,7 +118,7 @@ def test_a_success_that_only_tells_an_error_is_none(error: object, status: int, 
     assert (
         taken(asking(ASKED))
         >> answer(said)
-        << CLOSED
+        << LET_GO
         << head_down(status, b"Slow." if status == 429 else b"Broken.")
         << ...
         << finish(
@@ -152,7 +141,7 @@ def test_an_answer_without_a_body_is_none() -> None:
     assert (
         taken(asking(ASKED))
         >> response(204, to="POST")
-        << CLOSED
+        << LET_GO
         << head_down(502)
         << ...
         << finish(Fate.KEEP, "UH", fault="upstream_malformed")
@@ -167,7 +156,7 @@ def test_an_answer_without_end_is_given_up() -> None:
         it
         >> part(b" ")
         << deadline(CHUNK_S)
-        << CLOSED
+        << LET_GO
         << head_down(502)
         << ...
         << finish(Fate.KEEP, "UD", fault="upstream_malformed")
@@ -180,7 +169,7 @@ def test_a_worker_without_room_for_an_answer_says_so() -> None:
     assert (
         it
         >> answer(completion())
-        << CLOSED
+        << LET_GO
         << head_down(503, b"Retry-After: 1\r\n")
         << ...
         << finish(Fate.KEEP, "RH", fault="body_unaffordable")
@@ -194,7 +183,7 @@ def test_an_answer_that_is_cut_is_none() -> None:
     assert (
         it
         >> UpstreamGone(UPSTREAM_CUT)
-        << CLOSED
+        << LET_GO
         << head_down(502, b'"code":"stream_truncated"')
         << ...
         << finish(Fate.KEEP, "UD", fault="stream_truncated")
@@ -208,7 +197,7 @@ def test_a_provider_that_stops_in_its_answer_is_not_waited_for() -> None:
         it
         >> Later(CHUNK_S)
         >> DeadlineExpired()
-        << CLOSED
+        << LET_GO
         << head_down(504, b'"code":"timeout"')
         << ...
         << finish(Fate.KEEP, "uD", fault="upstream_timeout")
@@ -220,7 +209,7 @@ def test_a_provider_that_says_nothing_is_not_waited_for() -> None:
         taken(asking(ASKED))
         >> Later(FIRST_BYTE_S)
         >> DeadlineExpired()
-        << CLOSED
+        << LET_GO
         << head_down(504, b'"code":"timeout"')
         << ...
         << finish(Fate.KEEP, "uH", fault="upstream_timeout")
@@ -231,7 +220,7 @@ def test_a_provider_that_leaves_without_a_word_is_told_of() -> None:
     assert (
         taken(asking(ASKED))
         >> UpstreamGone(UPSTREAM_CLOSED)
-        << CLOSED
+        << LET_GO
         << head_down(502, b'"code":"internal_error"')
         << ...
         << finish(Fate.KEEP, "UH", fault="upstream_closed")
@@ -249,7 +238,7 @@ def test_a_provider_that_only_talks_is_given_up(status: int) -> None:
     it = asking(ASKED)
     it.exchange.interims = 0 if status == 101 else 16
     line = ("Connection: upgrade\r\nUpgrade: chat",) if status == 101 else ()
-    assert it >> response(status, *line, to="POST") << CLOSED << head_down(502) << deadline(SEND_S)
+    assert it >> response(status, *line, to="POST") << LET_GO << head_down(502) << deadline(SEND_S)
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -305,7 +294,7 @@ def test_an_error_that_never_ends_is_read_as_far_as_it_may_be() -> None:
         it
         >> part(b"x")
         << deadline(CHUNK_S)
-        << CLOSED
+        << LET_GO
         << head_down(502, b"answered with status 500", b"xxx", b'"code":"internal_error"')
         << deadline(SEND_S)
     )

@@ -12,18 +12,21 @@ from loomproxy.core.exchange.chat_answering import (
     AFTER_DONE_S,
 )
 from loomproxy.core.fault import UPSTREAM_CUT
-from tests.commands import Fate, PauseUp, Release, ResumeUp, SendDown
+from tests.commands import Fate, PauseUp, ResumeUp, SendDown
 from tests.core.exchange.chats import (
     CHUNK_S,
     DONE,
     HI,
-    body,
+    LAST_CHUNK,
+    LET_GO,
+    STREAMED,
     framed,
     market,
     part,
     post,
     stream_head,
     streaming,
+    taken,
     whole,
 )
 from tests.core.exchange.scenery import SEND_S, play
@@ -35,16 +38,6 @@ from tests.playbook import (
     opened,
 )
 
-STREAMED = body(stream=True)
-LAST_CHUNK = SendDown(b"0\r\n\r\n")
-CLOSED = Release(reusable=False)
-
-
-def taken(it: Play) -> Play:
-    """The client takes everything at once."""
-    it.scribe.taken = True
-    return it
-
 
 def test_a_client_that_reads_slowly_hears_of_it_still() -> None:
     it = streaming(STREAMED)
@@ -52,7 +45,7 @@ def test_a_client_that_reads_slowly_hears_of_it_still() -> None:
     assert (
         it
         >> UpstreamGone(UPSTREAM_CUT)
-        << CLOSED
+        << LET_GO
         << ...
         << deadline(SEND_S)
         >> DownstreamTaken()
@@ -67,7 +60,7 @@ def test_a_provider_that_does_not_end_what_is_done_is_not_waited_for(event: obje
     assert it >> part(HI + DONE) << ... << SendDown(framed(HI + DONE)) << deadline(AFTER_DONE_S)
     assert it >> Later(0.5) >> part(b": more\n\n")
     assert (
-        it >> event << LAST_CHUNK << CLOSED << ... << finish(Fate.KEEP, "--", status=200, fault="")
+        it >> event << LAST_CHUNK << LET_GO << ... << finish(Fate.KEEP, "--", status=200, fault="")
     )
 
 
@@ -116,7 +109,7 @@ def test_a_client_that_does_not_read_slows_the_provider() -> None:
         it
         >> Later(SEND_S)
         >> DeadlineExpired()
-        << CLOSED
+        << LET_GO
         << ...
         << finish(Fate.ABORT, "cD", fault="client_take_timeout")
     )

@@ -16,7 +16,7 @@ from loomproxy.core.exchange.chat_answering import (
 )
 from loomproxy.core.fault import UPSTREAM_CUT
 from loomproxy.core.outcome import Spent
-from tests.commands import Fate, Release, SendDown
+from tests.commands import Fate, SendDown
 from tests.core.exchange.chats import (
     ACME_1,
     ACME_2,
@@ -26,8 +26,13 @@ from tests.core.exchange.chats import (
     COUNTED,
     DONE,
     FIRST_BYTE_S,
+    GIVEN_BACK,
     HI,
+    LAST_CHUNK,
+    LET_GO,
     LOOM,
+    STREAMED,
+    TRANSIENT,
     acme,
     answer,
     asking,
@@ -41,6 +46,7 @@ from tests.core.exchange.chats import (
     post,
     stream_head,
     streaming,
+    taken,
     whole,
 )
 from tests.core.exchange.scenery import IDLE_S, NEVER_FROM_NOW, play, response
@@ -54,21 +60,6 @@ from tests.playbook import (
     opens,
     sends_up,
 )
-
-ASKED = body()
-STREAMED = body(stream=True)
-LAST_CHUNK = SendDown(b"0\r\n\r\n")
-GIVEN_BACK, CLOSED = Release(reusable=True), Release(reusable=False)
-TRANSIENT = json.dumps(
-    {"code": "provider_unavailable", "message": "Soon.", "transient": True}
-).encode()
-
-
-def taken(it: Play) -> Play:
-    """The client takes everything at once."""
-    it.scribe.taken = True
-    return it
-
 
 # --- streams --------------------------------------------------------------------------------------
 
@@ -213,7 +204,7 @@ def test_a_stream_without_its_end_is_told_and_never_completed(how: str) -> None:
     )
     assert (
         it
-        << CLOSED
+        << LET_GO
         << SendDown(last)
         << deadline(NEVER_FROM_NOW)
         << finish(Fate.CLOSE, "UD", fault="stream_truncated", status=200)
@@ -223,7 +214,7 @@ def test_a_stream_without_its_end_is_told_and_never_completed(how: str) -> None:
 def test_a_stream_that_stops_is_told_to_have() -> None:
     it = taken(streaming(STREAMED))
     assert it >> part(HI) << ... << SendDown(framed(HI))
-    it >> Later(CHUNK_S) >> DeadlineExpired() << CLOSED << ...
+    it >> Later(CHUNK_S) >> DeadlineExpired() << LET_GO << ...
     assert it << finish(Fate.CLOSE, "uD", fault="upstream_stalled", status=200)
     assert b'"code":"timeout"' in _said(it)
 
@@ -241,7 +232,7 @@ def test_an_event_that_is_no_json_ends_the_stream() -> None:
         << deadline(CHUNK_S)
         << head_of_stream()
         << SendDown(framed(HI))
-        << CLOSED
+        << LET_GO
         << ...
         << finish(Fate.CLOSE, "UD", fault="upstream_malformed", status=200)
     )
@@ -257,7 +248,7 @@ def test_an_error_in_a_stream_is_told_in_the_dialect() -> None:
         << deadline(CHUNK_S)
         << head_of_stream()
         << SendDown(framed(HI))
-        << CLOSED
+        << LET_GO
         << SendDown(
             framed(
                 b'data: {"error":{"message":"Too slow.","type":"api_error","param":null,'
@@ -276,7 +267,7 @@ def test_a_stream_that_fails_before_it_began_is_an_answer_with_a_status() -> Non
         taken(streaming(STREAMED))
         >> part(error)
         << deadline(CHUNK_S)
-        << CLOSED
+        << LET_GO
         << head_down(429, b'"type":"insufficient_quota"')
         << ...
         << finish(Fate.KEEP, "UD", fault="provider_error", status=429)
@@ -291,7 +282,7 @@ def test_a_transient_error_before_a_stream_began_is_asked_about_once_more() -> N
         it
         >> part(error)
         << deadline(CHUNK_S)
-        << CLOSED
+        << LET_GO
         << opens(ACME_2)
         << deadline(CONNECT_S)
         >> opened()
@@ -301,7 +292,7 @@ def test_a_transient_error_before_a_stream_began_is_asked_about_once_more() -> N
         << deadline(CHUNK_S)
         >> part(error)
         << deadline(CHUNK_S)
-        << CLOSED
+        << LET_GO
         << head_down(503, b"Soon.")
         << ...
         << finish(
@@ -323,7 +314,7 @@ def test_a_transient_error_in_a_stream_that_began_is_its_end() -> None:
         it
         >> part(event(error=json.loads(TRANSIENT)))
         << deadline(CHUNK_S)
-        << CLOSED
+        << LET_GO
         << ...
         << finish(Fate.CLOSE, "UD", fault="provider_error", attempts=1)
     )
@@ -349,7 +340,7 @@ def test_a_stream_that_stops_before_it_began_is_a_504() -> None:
         taken(streaming(STREAMED))
         >> Later(CHUNK_S)
         >> DeadlineExpired()
-        << CLOSED
+        << LET_GO
         << head_down(504, b'"code":"timeout"')
         << ...
         << finish(Fate.KEEP, "uD", fault="upstream_timeout")
@@ -363,7 +354,7 @@ def test_a_client_that_leaves_cancels_at_the_provider() -> None:
     assert (
         it
         >> DownstreamGone()
-        << CLOSED
+        << LET_GO
         << ...
         << finish(Fate.ABORT, "CD", fault="client_left", chat=spent)
     )
@@ -372,7 +363,7 @@ def test_a_client_that_leaves_cancels_at_the_provider() -> None:
 def test_a_drain_that_is_over_cuts_a_stream() -> None:
     it = streaming(STREAMED)
     assert it >> part(HI) << ... << SendDown(framed(HI))
-    assert it >> DrainExpired() << CLOSED << ... << finish(Fate.ABORT, "lD")
+    assert it >> DrainExpired() << LET_GO << ... << finish(Fate.ABORT, "lD")
 
 
 def test_a_stream_under_a_drain_is_the_last_of_its_connection() -> None:
@@ -437,7 +428,7 @@ def test_a_whole_without_choices_makes_no_stream() -> None:
     assert (
         it
         >> answer(b'{"id":"c-1"}')
-        << CLOSED
+        << LET_GO
         << head_down(502, b'"code":"internal_error"')
         << ...
         << finish(Fate.KEEP, "UH", fault="upstream_malformed")

@@ -9,6 +9,7 @@ from loomproxy.core.message import RequestPart
 from tests.commands import Fate, HeadDown
 from tests.core.exchange.chats import (
     ACME_1,
+    ASKED,
     AWAY,
     BODY_MAX,
     CHAT,
@@ -29,8 +30,6 @@ from tests.core.exchange.chats import (
 )
 from tests.core.exchange.scenery import BODY_RATE, IDLE_S, SEND_S, get, play, post_chunked, request
 from tests.playbook import Later, deadline, finish, head_down, opened, opens, sends_up
-
-ASKED = body()
 
 
 def test_a_chat_goes_to_the_provider_that_its_model_names() -> None:

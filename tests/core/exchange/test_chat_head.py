@@ -6,15 +6,16 @@ from msgspec import structs
 from loomproxy.core.event import Opened
 from loomproxy.core.fault import CONNECT_FAILED
 from loomproxy.core.hygiene import ForwardPolicy
-from tests.commands import Release, SendUp
+from tests.commands import SendUp
 from tests.core.exchange.chats import (
     ACME_1,
     ACME_2,
+    ASKED,
     CONNECT_S,
     FIRST_BYTE_S,
+    LET_GO,
     acme,
     asking,
-    body,
     endpoint,
     market,
     post,
@@ -23,9 +24,6 @@ from tests.core.exchange.chats import (
 )
 from tests.core.exchange.scenery import IDLE_S, SEND_S, play
 from tests.playbook import deadline, head_down, open_failed, opened, opens, sends_up, slot_freed
-
-ASKED = body()
-CLOSED = Release(reusable=False)
 
 
 def test_each_endpoint_has_its_own_secrets() -> None:
@@ -58,7 +56,7 @@ def test_another_attempt_goes_to_the_newest_generation() -> None:
     it = play(world)
     assert it >> post(ASKED) << deadline(IDLE_S) >> whole(ASKED) << opens(ACME_1) << ...
     world.publish(snapshot(acme(endpoint("/run/acme-1", enabled=False), endpoint("/run/acme-2"))))
-    assert it >> open_failed(CONNECT_FAILED) << CLOSED << opens(ACME_2) << deadline(CONNECT_S)
+    assert it >> open_failed(CONNECT_FAILED) << LET_GO << opens(ACME_2) << deadline(CONNECT_S)
 
 
 def test_who_waits_goes_to_the_newest_generation() -> None:
@@ -81,7 +79,7 @@ def test_a_provider_that_was_taken_away_gets_nothing_more() -> None:
     assert (
         it
         >> open_failed(CONNECT_FAILED)
-        << CLOSED
+        << LET_GO
         << head_down(503, b'"code":"provider_unavailable"', b"Retry-After: 1\r\n")
         << deadline(SEND_S)
     )
