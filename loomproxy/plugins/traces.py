@@ -7,16 +7,23 @@ says whose it is. (Where the node itself is gone, `reaper` does the same.)
 import contextlib
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Final
 
 _PASSES_MAX: Final = 5  # over all processes: one that is found may be starting another
+_ANOTHER: Final = "127.0.0.2"
+_CONNECT_S: Final = 1.0  # on loopback it takes microseconds, or is refused in them
 _LISTENS: Final = "0A"  # the state of a socket in /proc/net/tcp, proc(5)
 
 
 def open_to_others(port: int) -> list[str]:
-    """Where beyond loopback somebody of this machine listens on `port`, as /proc/net has it."""
-    found = []
+    """Where beyond the one address of loopback somebody of this machine listens on `port`.
+
+    Who listens everywhere also answers at another address of loopback. Everything else is in
+    /proc/net; but a table that changes while it is read may lack a line.
+    """
+    found = [f"{_ANOTHER}:{port}"] if _answers(_ANOTHER, port) else []
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path("/proc/net", name).read_text().splitlines()[1:]:
@@ -25,6 +32,12 @@ def open_to_others(port: int) -> list[str]:
                 if state == _LISTENS and int(number, 16) == port and not _loopback(host):
                     found.append(f"/proc/net/{name} {place}")
     return found
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        sock.settimeout(_CONNECT_S)
+        return sock.connect_ex((host, port)) == 0
 
 
 def _loopback(host: str) -> bool:
