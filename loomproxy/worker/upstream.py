@@ -171,13 +171,17 @@ class Upstream(asyncio.Protocol):
 
         uvloop goes on reading until its buffer is full; when it reads the end, it drops what is
         still in there. While we do read, the limit must be above the largest record, which it
-        reads in parts.
+        reads in parts; but it is raised only when what was held back has been taken, which is the
+        next that uvloop does, or the end could come between.
         """
-        limit = self.transport.set_read_buffer_limits  # type: ignore[attr-defined] # of TLS alone
         if paused:
-            limit(high=1)
+            self.transport.set_read_buffer_limits(high=1)  # type: ignore[attr-defined] # of TLS alone
         else:
-            limit()
+            asyncio.get_running_loop().call_soon(self._raise_limit)
+
+    def _raise_limit(self) -> None:
+        if not self.paused and not self.transport.is_closing():
+            self.transport.set_read_buffer_limits()  # type: ignore[attr-defined] # of TLS alone
 
     def write_eof(self) -> None:
         """Say no more, and listen on where that is possible."""
