@@ -106,19 +106,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def body(self):
-        if self.headers.get("Transfer-Encoding") == "chunked" and not has("no-chunked"):
+        if self.headers.get("Transfer-Encoding") == "chunked":
             parts = []
             while size := int(self.rfile.readline(), 16):
                 parts.append(self.rfile.read(size))
                 self.rfile.readline()
             self.rfile.readline()
-            return b"".join(parts)
+            return b"" if has("no-chunked") else b"".join(parts)
         size = int(self.headers.get("Content-Length") or 0)
         if has("small-body") and size > 65536:
             self.close_connection = True
             raise ConnectionResetError
-        if has("no-chunked") and "Transfer-Encoding" in self.headers:
-            self.close_connection = True
         return self.rfile.read(size)
 
     def check_token(self):
