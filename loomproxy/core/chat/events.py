@@ -19,9 +19,6 @@ EVENT_BYTES_MAX: Final = 1 << 20
 # It begins with what the search may skip to, so that text is passed over at once.
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?>\r\n|\n|\r(?!\n|\Z))")
 _END_BYTES_MAX: Final = 4
-_COMMON: Final = re.compile(rb"data: [^\r\n]{0,%d}\n\n" % (EVENT_BYTES_MAX // 2))
-"""What nearly always comes: one event, whole, of one line of data."""
-
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 
 
@@ -44,14 +41,13 @@ class Events:
 
     def feed(self, data: bytes, *, ended: bool) -> list[Event]:
         """The events that are whole with `data`; with `ended` also one that only lacks its end."""
-        if not self._held and _COMMON.fullmatch(data) is not None and not self.over:
-            return [Event(data, data[len(b"data: ") : -len(b"\n\n")])]
-        return self._feed(data, ended=ended)
-
-    def _feed(self, data: bytes, *, ended: bool) -> list[Event]:
         if self.over:
             return []
         held = self._held
+        common = None if held or len(data) > EVENT_BYTES_MAX else _common(data)
+        return self._feed(held, data, ended=ended) if common is None else [common]
+
+    def _feed(self, held: bytearray, data: bytes, *, ended: bool) -> list[Event]:
         held += data
         found: list[Event] = []
         begin = 0
@@ -82,10 +78,18 @@ class Events:
         self._seen = 0
 
 
+def _common(raw: bytes) -> Event | None:
+    """What nearly always comes: one event, whole, of one line of data; None: something else."""
+    one_line = raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw
+    if one_line and raw.startswith(b"data: ") and raw.endswith(b"\n\n"):
+        return Event(raw, raw[len(b"data: ") : -len(b"\n\n")])
+    return None
+
+
 def _event(raw: bytes) -> Event:
-    # Nearly all are one line of data.
-    if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
-        return Event(raw, raw[6:-2])
+    common = _common(raw)
+    if common is not None:
+        return common
     if b"data" not in raw:
         return Event(raw, None)
     lines = _LINE.split(raw.removeprefix(b"\xef\xbb\xbf"))
