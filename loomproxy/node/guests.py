@@ -23,6 +23,7 @@ from loomproxy.config.model import Config, Plugins
 from loomproxy.core.health import Dependency, Status
 from loomproxy.log import log
 from loomproxy.node.group import Group
+from loomproxy.node.plugin_figures import flying_at
 from loomproxy.node.runtime import RuntimeDirectoryError, runtime_directory
 from loomproxy.node.supervisor import Supervisor
 from loomproxy.plugins.export import export_sdk
@@ -142,14 +143,7 @@ class Guests:
         stats = await self._supervisor.stats()
         if not self._supervisor.serving <= stats.keys():
             return None
-        counts: dict[str, int] = {}
-        for answer in stats.values():
-            for one in answer.pools:
-                if one.name == pool:
-                    for endpoint in one.endpoints:
-                        known = counts.get(endpoint.address, 0)
-                        counts[endpoint.address] = known + endpoint.in_flight
-        return counts
+        return flying_at(stats.values()).get(pool, {})
 
     def _waiting_for(self) -> list[str]:
         """The required plugins that may become READY by themselves, and are not yet."""

@@ -69,7 +69,7 @@ def plugins(
     Of several that claim one provider_type, all that was counted is the one's that `chosen` finds.
     """
     requests, durations = _counted(tally)
-    flying = _flying(stats)
+    flying = flying_at(stats)
     found = []
     every = tuple(statuses)
     counted = chosen(every)
@@ -148,7 +148,7 @@ def _counted(tally: Tally) -> tuple[dict[str, int], dict[str, Histogram]]:
     return requests, durations
 
 
-def _flying(stats: Iterable[Stats]) -> dict[str, dict[str, int]]:
+def flying_at(stats: Iterable[Stats]) -> dict[str, dict[str, int]]:
     """What is in flight, by pool and address, over all workers."""
     flying: dict[str, dict[str, int]] = {}
     for answer in stats:

@@ -11,6 +11,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from loomproxy.plugins.usage import pids
+
 _PASSES_MAX: Final = 5  # over all processes: one that is found may be starting another
 _ANOTHER: Final = "127.0.0.2"
 _CONNECT_S: Final = 1.0  # on loopback it takes microseconds, or is refused in them
@@ -50,7 +52,7 @@ def _loopback(host: str) -> bool:
 def bearers(token: str) -> list[int]:
     """Every process that we may look at and that was started with this token."""
     wanted = token.encode()
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _bears(name, wanted)]  # noqa: PTH208 # twice as fast as Path.iterdir
+    return [pid for pid in pids() if _bears(pid, wanted)]
 
 
 def end_bearers(token: str) -> int:
@@ -71,7 +73,7 @@ def _end(pid: int, wanted: bytes) -> bool:
     except OSError:
         return False
     try:
-        if not _bears(str(pid), wanted):
+        if not _bears(pid, wanted):
             return False
         signal.pidfd_send_signal(fd, signal.SIGKILL)
     except OSError:
@@ -81,8 +83,8 @@ def _end(pid: int, wanted: bytes) -> bool:
     return True
 
 
-def _bears(name: str, wanted: bytes) -> bool:
+def _bears(pid: int, wanted: bytes) -> bool:
     try:
-        return wanted in Path("/proc", name, "environ").read_bytes()
+        return wanted in Path("/proc", str(pid), "environ").read_bytes()
     except OSError:
         return False

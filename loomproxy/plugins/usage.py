@@ -31,7 +31,7 @@ def usages(groups: Collection[int]) -> dict[int, Usage]:
     """Of each group; zeros for one without a process."""
     rss = dict.fromkeys(groups, 0)
     ticks = dict.fromkeys(groups, 0)
-    for pid in _pids() if rss else ():
+    for pid in pids() if rss else ():
         try:
             group = os.getpgid(pid)  # half a microsecond; reading the file takes fifty times that
             stat = Path(f"{_PROC}/{pid}/stat").read_bytes() if group in rss else b""
@@ -44,7 +44,7 @@ def usages(groups: Collection[int]) -> dict[int, Usage]:
     return {group: Usage(rss[group], ticks[group] / _TICKS_PER_S) for group in rss}
 
 
-def _pids() -> Iterator[int]:
+def pids() -> Iterator[int]:
     """Of all processes that we may see."""
     for name in os.listdir(_PROC):  # noqa: PTH208 # twice as fast as Path.iterdir
         if name.isdecimal():
