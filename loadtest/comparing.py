@@ -28,7 +28,7 @@ from loadtest.processes import raise_descriptor_limit, raise_on_sigterm
 from loadtest.proxies import ROOT, Proxy, all_proxies, chosen
 from loadtest.report import DIRECT, Figures, Measurement
 from loadtest.stage import Size, Subject, proxied, upstreams
-from loadtest.trouble import Trouble
+from loadtest.trouble import Trouble, status_of
 from loadtest.workloads import BY_NAME, WORKLOADS, Workload
 
 SECONDS_DEFAULT = 3
@@ -251,8 +251,8 @@ def plan_from(options: argparse.Namespace) -> Plan:
     )
 
 
-def compare(options: argparse.Namespace, command: str) -> None:
-    """Measure as told and write what was found."""
+def compare(options: argparse.Namespace, command: str) -> int:
+    """Measure as told and write what was found; return the exit status, 0."""
     plan = plan_from(options)
     raise_descriptor_limit(DESCRIPTORS_EACH * max(w.client.connections for w in plan.workloads))
     versions = {proxy.name: proxy.version() for proxy in plan.proxies}
@@ -286,20 +286,14 @@ def compare(options: argparse.Namespace, command: str) -> None:
         }
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
     _tell(f"done in {time.monotonic() - began_at:.0f} s")
+    return 0
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit status."""
     raise_on_sigterm()
-    try:
-        compare(parser().parse_args(argv), shlex.join(["loadtest/compare", *argv]))
-    except Trouble as trouble:
-        _tell(str(trouble))
-        return 1
-    except KeyboardInterrupt:
-        _tell("interrupted; all that was started is ended")
-        return 130
-    return 0
+    options = parser().parse_args(argv)
+    return status_of(lambda: compare(options, shlex.join(["loadtest/compare", *argv])))
 
 
 def _tell(line: str) -> None:

@@ -35,7 +35,7 @@ from loadtest.load import percentile
 from loadtest.processes import raise_on_sigterm
 from loadtest.proxies import OURS, ROOT, all_proxies
 from loadtest.report import table
-from loadtest.trouble import Trouble
+from loadtest.trouble import Trouble, check_bounds, status_of
 from loadtest.workloads import MIB_BYTES
 
 TRIALS = ("reload", "kill", "hop", "memory")
@@ -296,9 +296,7 @@ def check(options: argparse.Namespace) -> None:
         ("--clients", options.clients, 1, 1000),
         ("--seconds", options.seconds, 1, 600),
     )
-    for name, seen, low, high in bounds:
-        if not low <= seen <= high:
-            raise Trouble(f"{name}: {seen} is not within {low} and {high}.")
+    check_bounds(bounds)
 
 
 def carry_out(options: argparse.Namespace, command: str) -> int:
@@ -323,11 +321,5 @@ def carry_out(options: argparse.Namespace, command: str) -> int:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit status."""
     raise_on_sigterm()
-    try:
-        return carry_out(parser().parse_args(argv), shlex.join(["loadtest/plugins", *argv]))
-    except Trouble as trouble:
-        print(trouble, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; all that was started is ended", file=sys.stderr)
-        return 130
+    options = parser().parse_args(argv)
+    return status_of(lambda: carry_out(options, shlex.join(["loadtest/plugins", *argv])))

@@ -18,7 +18,7 @@ from loadtest.comparing import CORES_NEEDED
 from loadtest.processes import LOOPBACK, raise_descriptor_limit, raise_on_sigterm
 from loadtest.proxies import ROOT, chosen
 from loadtest.stage import Size, proxied, upstreams
-from loadtest.trouble import Trouble
+from loadtest.trouble import Trouble, check_bounds
 from loadtest.upstream import FILES
 
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
@@ -102,9 +102,7 @@ def check(options: argparse.Namespace) -> None:
         ("--duration", options.duration, 1, DURATION_MAX_S),
         ("--workers", options.workers, 1, 64),
     )
-    for name, seen, low, high in bounds:
-        if not low <= seen <= high:
-            raise Trouble(f"{name}: {seen} is not within {low} and {high}.")
+    check_bounds(bounds)
     if not options.html.resolve().parent.is_dir():
         raise Trouble(f"{options.html}: its directory does not exist. Make it, or name another.")
 

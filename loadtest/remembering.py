@@ -23,7 +23,7 @@ from loadtest.processes import raise_descriptor_limit, raise_on_sigterm
 from loadtest.proxies import ROOT, Proxy, all_proxies, chosen
 from loadtest.report import table
 from loadtest.stage import Door, Size, proxied, upstreams
-from loadtest.trouble import Trouble
+from loadtest.trouble import Trouble, status_of
 from loadtest.upstream import FILES
 from loadtest.workloads import MIB_BYTES
 
@@ -160,8 +160,8 @@ def parser() -> argparse.ArgumentParser:
     return describe
 
 
-def remember(options: argparse.Namespace, command: str) -> None:
-    """Measure as told and write what was found."""
+def remember(options: argparse.Namespace, command: str) -> int:
+    """Measure as told and write what was found; return the exit status, 0."""
     if not 1 <= options.connections <= CONNECTIONS_MAX:
         raise Trouble(f"--connections: {options.connections} is not in 1 to {CONNECTIONS_MAX}.")
     if not 1 <= options.workers <= WORKERS_MAX:
@@ -180,17 +180,11 @@ def remember(options: argparse.Namespace, command: str) -> None:
         memory = [asdict(one) for one in found]
         whole = {"machine": asdict(where), "command": command, "memory": memory}
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
+    return 0
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit status."""
     raise_on_sigterm()
-    try:
-        remember(parser().parse_args(argv), shlex.join(["loadtest/memory", *argv]))
-    except Trouble as trouble:
-        print(trouble, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; all that was started is ended", file=sys.stderr)
-        return 130
-    return 0
+    options = parser().parse_args(argv)
+    return status_of(lambda: remember(options, shlex.join(["loadtest/memory", *argv])))

@@ -36,7 +36,7 @@ from loadtest.soak_clients import DOING, Account, Client
 from loadtest.soak_report import Soaked, render
 from loadtest.soak_upstream import payload
 from loadtest.soak_watch import Look, Node, differences
-from loadtest.trouble import Trouble
+from loadtest.trouble import Trouble, check_bounds, status_of
 
 MINUTES_DEFAULT = 10.0
 MINUTES_MAX = 24 * 60.0
@@ -208,9 +208,7 @@ def check(options: argparse.Namespace) -> None:
         ("--clients", options.clients, 1, CLIENTS_MAX),
         ("--workers", options.workers, 1, 64),
     )
-    for name, seen, low, high in bounds:
-        if not low <= seen <= high:
-            raise Trouble(f"{name}: {seen} is not within {low} and {high}.")
+    check_bounds(bounds)
 
 
 def carry_out(options: argparse.Namespace, command: str) -> int:
@@ -233,11 +231,5 @@ def carry_out(options: argparse.Namespace, command: str) -> int:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit status."""
     raise_on_sigterm()
-    try:
-        return carry_out(parser().parse_args(argv), shlex.join(["loadtest/soak", *argv]))
-    except Trouble as trouble:
-        print(trouble, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; all that was started is ended", file=sys.stderr)
-        return 130
+    options = parser().parse_args(argv)
+    return status_of(lambda: carry_out(options, shlex.join(["loadtest/soak", *argv])))
