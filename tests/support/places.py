@@ -1,17 +1,36 @@
 """Places with a character: addresses that are free or never answer, a pipe that takes nothing."""
 
 import contextlib
+import errno
+import itertools
 import os
+import random
 import socket
 from collections.abc import Iterator
+from typing import Final
+
+PORTS: Final = range(15_000, 32_768)
+"""Below those that Linux gives to whoever names none (ip_local_port_range): of these, any may be a
+client's by the time that somebody wants to listen on it."""
+
+# Each process begins elsewhere: those of several run side by side.
+_NEXT: Final = itertools.count(random.SystemRandom().randrange(len(PORTS)))
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on at this moment."""
+    """A TCP port that nobody has at this moment; another one each time, until all were returned."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as door:
-        door.bind((host, 0))
-        return int(door.getsockname()[1])
+    for number in itertools.islice(_NEXT, len(PORTS)):
+        port = PORTS[number % len(PORTS)]
+        with socket.socket(family) as door:
+            try:
+                door.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
+    raise OSError(errno.EADDRINUSE, f"all ports from {PORTS.start} to {PORTS[-1]} are taken")
 
 
 @contextlib.contextmanager
