@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
-import msgspec
-
 from loomproxy.config import address
+from loomproxy.config.dsn import STORE_KINDS
+from loomproxy.config.kind import Kind
 from loomproxy.core.hygiene import OURS_ALONE
 
 TEXT_CHARS_MAX: Final = 1024
@@ -32,16 +32,6 @@ UNIX_PEERS: Final = "unix"
 """Among networks: whoever connects to a Unix socket."""
 HEADER_PLACEHOLDERS: Final = ("client_ip", "request_id", "host", "scheme", "path", "route")
 LOCATION_PLACEHOLDERS: Final = ("scheme", "host", "path", "query")
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """One kind of text."""
-
-    expected: str  # a noun phrase
-    do: str  # a sentence
-    read: Callable[[str], str]
-    private: bool = False  # never shown in a problem: it may hold a secret
-
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -446,5 +436,6 @@ KINDS: Final[dict[str, Kind]] = {
         "Write http://127.0.0.1:11434/v1.",
         _or_empty(_base_url),
     ),
+    **STORE_KINDS,
 }
 """Every kind of text, by the name that the model uses."""

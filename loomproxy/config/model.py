@@ -15,6 +15,7 @@ followed by the node, and hold secrets that no worker needs.
 
 import msgspec
 
+from loomproxy.config.cluster import Cluster, Database
 from loomproxy.config.dynamic import (
     Dynamic,
     Forwarded,
@@ -36,7 +37,9 @@ from loomproxy.config.static import AccessLog, Admin, Drain, Listener, Node, Sta
 __all__ = [
     "AccessLog",
     "Admin",
+    "Cluster",
     "Config",
+    "Database",
     "Drain",
     "Dynamic",
     "Ejection",

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from loomproxy.config.cluster import Cluster, Database
 from loomproxy.config.key import DAY_S, HOUR_S, MINUTE_S, Base, count, duration, group, text
 
 
@@ -197,3 +198,10 @@ class Static(Base, frozen=True):
         tuple[Listener, ...], group("The addresses that clients connect to. At least one.")
     ] = ()
     access_log: Annotated[AccessLog, group("One line per exchange.")] = AccessLog()
+    database: Annotated[
+        Database | None,
+        group("Where shared state is kept. Without it there is none, and this node is alone."),
+    ] = None
+    cluster: Annotated[
+        Cluster, group("How this instance is one of many. Only with `database.type: postgres`.")
+    ] = Cluster()

@@ -29,7 +29,7 @@ from loomproxy.channel import (
     StatsPlease,
     ToNode,
 )
-from loomproxy.config.model import Admin, Config, Dynamic, Static
+from loomproxy.config.model import Admin, Cluster, Config, Dynamic, Static
 from loomproxy.core.chat.provider import Provider
 from loomproxy.core.child import Event, State
 from loomproxy.core.tally import Tally, Totals
@@ -263,8 +263,10 @@ class Supervisor:
             await self._changed.wait()
 
     def _start_message(self, slot: int, listeners: tuple[ListenerSocket, ...]) -> Start:
-        # What lets operators in is the node's alone.
-        static = msgspec.structs.replace(self.static, admin=Admin())
+        # What lets operators in, and where shared state is kept, is the node's alone.
+        static = msgspec.structs.replace(
+            self.static, admin=Admin(), database=None, cluster=Cluster()
+        )
         config = Config(static, self.current.dynamic)
         return Start(slot, listeners, config, self.current.revision, self.current.providers)
 

@@ -1,0 +1,1 @@
+"""Agreement between hosts: who is there, who leads, what is published. Of node and cli only."""
