@@ -110,7 +110,8 @@ class Member(msgspec.Struct, frozen=True):
 class Beat(msgspec.Struct, frozen=True):
     """The answer to a heartbeat."""
 
-    known: bool  # False: no row of this incarnation; register again
+    known: bool  # False: no row of this incarnation; register again, unless replaced
+    replaced: bool  # another incarnation of the same instance has registered since
     evicted: bool  # an operator wants this incarnation to leave
     newest: int  # revision; 0: nothing was ever published
 
@@ -206,7 +207,7 @@ class Store(Protocol):
         """Put this incarnation on the list, in the place of an earlier one of its instance."""
         ...
 
-    async def beat(self, incarnation: str, report: Report) -> Beat:
+    async def beat(self, instance_id: str, incarnation: str, report: Report) -> Beat:
         """Say that it lives, and learn what is newest."""
         ...
 
