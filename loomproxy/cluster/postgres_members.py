@@ -47,7 +47,7 @@ _FORGET: Final = (
     + """
 , gone AS (
     DELETE FROM instances WHERE EXISTS (SELECT FROM guard)
-        AND last_heartbeat < clock_timestamp() - make_interval(secs => $4)
+        AND incarnation <> $2 AND last_heartbeat < clock_timestamp() - make_interval(secs => $4)
     RETURNING instance_id, incarnation
 ), freed AS (
     UPDATE distributed_locks SET incarnation = '', expires_at = to_timestamp(0), leaving = false
