@@ -15,7 +15,7 @@ CREATE TABLE instances (
     evicted         INTEGER NOT NULL DEFAULT 0,
     started_at      REAL NOT NULL,
     last_heartbeat  REAL NOT NULL
-) STRICT;
+);
 
 -- Who leads. Rows are never deleted, since a token must not begin anew.
 CREATE TABLE distributed_locks (
@@ -26,7 +26,7 @@ CREATE TABLE distributed_locks (
     acquired_at    REAL NOT NULL,
     heartbeat_at   REAL NOT NULL,
     expires_at     REAL NOT NULL
-) STRICT;
+);
 
 -- What is published. The newest number is the truth; a rollback is a new revision.
 CREATE TABLE config_revisions (
@@ -37,7 +37,7 @@ CREATE TABLE config_revisions (
     digest          TEXT NOT NULL,
     rolled_back_to  INTEGER,
     document        TEXT
-) STRICT;
+);
 
 -- Small values that the holder of a lease writes.
 CREATE TABLE config_kv (
@@ -45,7 +45,7 @@ CREATE TABLE config_kv (
     value          TEXT NOT NULL,
     updated_at     REAL NOT NULL,
     fencing_token  INTEGER NOT NULL
-) STRICT;
+);
 
 -- What happened, for people.
 CREATE TABLE cluster_events (
@@ -54,4 +54,4 @@ CREATE TABLE cluster_events (
     kind         TEXT NOT NULL,
     instance_id  TEXT NOT NULL,
     detail       TEXT NOT NULL
-) STRICT;
+);
