@@ -244,18 +244,36 @@ class Holder:
         self.deadline = now + self._patience.ttl_s
         return commands
 
-    def _wake(self, now: Instant) -> list[Command]:
-        if self.state is State.CANDIDATE or (
-            self.state is State.STANDING_BACK and now >= self.deadline
-        ):
-            self._ask(State.ASKING, now)
-            self.deadline = NEVER
-            return [Ask(self._number)]
-        if self.state is State.HELD and now >= self.deadline:
-            self._ask(State.RENEWING, now)
-            self.deadline = self.believes_until
-            return [Renew(self._number, self.token)]
+    def hint(self, now: Instant) -> list[Command]:
+        """It may be free, or we may be wanted to let it go: look now, and not at the deadline.
+
+        Who stands back goes on doing so, and who has a question under way waits for its answer.
+        """
+        if self.believes and now >= self.believes_until:
+            return self._lose(now)
+        if self.state is State.CANDIDATE:
+            return self._try(now)
+        if self.state is State.HELD:
+            return self._prolong(now)
         return []
+
+    def _wake(self, now: Instant) -> list[Command]:
+        if now < self.deadline:
+            return []
+        if self.state in (State.CANDIDATE, State.STANDING_BACK):
+            return self._try(now)
+        assert self.state is State.HELD, self.state  # the others have no deadline but belief's end
+        return self._prolong(now)
+
+    def _try(self, now: Instant) -> list[Command]:
+        self._ask(State.ASKING, now)
+        self.deadline = NEVER
+        return [Ask(self._number)]
+
+    def _prolong(self, now: Instant) -> list[Command]:
+        self._ask(State.RENEWING, now)
+        self.deadline = self.believes_until
+        return [Renew(self._number, self.token)]
 
     def _ask(self, state: State, now: Instant) -> None:
         self._number += 1

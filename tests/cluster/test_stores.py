@@ -12,7 +12,6 @@ from loomproxy.cluster.store import (
     Lease,
     Report,
     SchemaError,
-    Store,
 )
 from tests.cluster.house import ACTIVE, Where, eventually, member, opened, taken
 
