@@ -4,35 +4,22 @@ from collections.abc import Sequence
 
 import click
 
-from loomproxy.config.compile import ConfigError, compile_snapshot
+from loomproxy.config.judge import judged
 from loomproxy.config.load import load, quick
 from loomproxy.config.model import Config
 from loomproxy.config.problem import Problems
-from loomproxy.config.trust import check_files
 
 
 def from_file(file: str) -> Config | Problems:
     """The configuration in `file`, if it can be compiled and the files it names can be used."""
-    return _compiled(load(file))
+    return judged(load(file))
 
 
 def from_arguments(
     listen: str, to: Sequence[str], workers: int | None, admin: str | None
 ) -> Config | Problems:
     """The configuration that stands for everything to one pool."""
-    return _compiled(quick(listen, to, workers=workers, admin=admin))
-
-
-def _compiled(config: Config | Problems) -> Config | Problems:
-    """`config`, unless it is not one, or cannot be compiled, or names files of no use."""
-    if isinstance(config, Problems):
-        return config
-    try:
-        compile_snapshot(config, 1)
-    except ConfigError as error:
-        return error.problems
-    wrong = check_files(config)
-    return Problems(tuple(wrong)) if wrong else config
+    return judged(quick(listen, to, workers=workers, admin=admin))
 
 
 def show(problems: Problems) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from loomproxy.config.address import endpoint_address, listen_address
-from loomproxy.config.model import Config, Dynamic, Pool, Route, Static
+from loomproxy.config.agreement import check_cluster
+from loomproxy.config.model import Config, Dynamic, Plugins, Pool, Route, Static
 from loomproxy.config.problem import Problem
 from loomproxy.config.walk import PROBLEMS_MAX, joined, shown
 
@@ -31,6 +32,8 @@ def check(config: Config) -> list[Problem]:
     static, dynamic = config.static, config.dynamic
     problems = itertools.chain(
         _static(static),
+        check_cluster(static),
+        _plugins(config.plugins),
         _pools(dynamic),
         _limits(dynamic),
         _routes(dynamic, {listener.name for listener in static.listeners}),
@@ -65,6 +68,14 @@ def _static(static: Static) -> Iterator[Problem]:
     addresses = [("admin.address", static.admin.address)]
     addresses += [(f"listeners[{i}].address", at.address) for i, at in enumerate(static.listeners)]
     yield from _doubles(((at, each) for at, text in addresses for each in _bound(text)), "address")
+
+
+def _plugins(plugins: Plugins) -> Iterator[Problem]:
+    for name, desired in plugins.desired.items():
+        if desired.config and desired.config not in plugins.config:
+            where, seen = f"plugins.desired.{name}.config", f"{desired.config} is not there"
+            expected = f"an entry of plugins.config ({_listed(plugins.config)})"
+            yield Problem(where, seen, expected, "Add it, or mend the name.")
 
 
 def _bound(text: str) -> list[str]:

@@ -332,6 +332,9 @@ _REGEX_KIND: Final = Kind(
     "Try it with python3 -c 'import re; re.compile(r\"…\")'; in YAML put it in single quotes.",
     _regex,
 )
+_SEMVER_KIND: Final = Kind(
+    "a version such as 1.2.0 (semver.org)", "Write three numbers.", _matching(_SEMVER, "version")
+)
 _AUTHORITY_KIND: Final = Kind("host or host:port", "Write it as in a Host field.", _authority)
 
 KINDS: Final[dict[str, Kind]] = {
@@ -408,11 +411,8 @@ KINDS: Final[dict[str, Kind]] = {
         _location,
     ),
     "body": Kind("text", "Serve large bodies from an endpoint.", _body, private=True),
-    "semver": Kind(
-        "a version such as 1.2.0 (semver.org)",
-        "Write three numbers.",
-        _matching(_SEMVER, "version"),
-    ),
+    "semver": _SEMVER_KIND,
+    "optional_semver": _optional(_SEMVER_KIND),
     "provider_type": Kind(
         "lower-case letters, digits and dashes, at most 63, a letter or digit first",
         "Write it as in the plugin's metadata.",

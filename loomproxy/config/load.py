@@ -55,13 +55,17 @@ def parse(text: str, file: str, environ: Mapping[str, str] | None = None) -> Con
 
 
 def _settled(config: Config, file: str) -> Config:
-    """With the directory of plugins as an absolute path: relative to `file`, wherever we run."""
-    directory = config.plugins.directory
-    if not directory:
-        return config
-    replace = msgspec.structs.replace
-    whole = str((Path(file).parent / directory).absolute())
-    return replace(config, plugins=replace(config.plugins, directory=whole))
+    """With the paths that are relative to `file` as absolute ones, wherever we run."""
+    beside, replace = Path(file).parent, msgspec.structs.replace
+    directory, database = config.plugins.directory, config.static.database
+    if directory:
+        whole = str((beside / directory).absolute())
+        config = replace(config, plugins=replace(config.plugins, directory=whole))
+    if database is not None:
+        whole = str((beside / database.path).absolute())
+        static = replace(config.static, database=replace(database, path=whole))
+        config = replace(config, static=static)
+    return config
 
 
 def quick(

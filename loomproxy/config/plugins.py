@@ -9,6 +9,29 @@ from loomproxy.config.key import DAY_S, Base, duration, group, text
 PluginName = Annotated[str, text(kind="provider_type")]
 
 
+class Desired(Base, frozen=True):
+    """What is wanted of one plugin, wherever it is installed."""
+
+    enabled: Annotated[
+        bool, group("`false`: do not run it. A plugin that is disabled on its host stays so.")
+    ] = True
+    version: Annotated[
+        str,
+        text(
+            "Run this version alone; where another one is installed, what serves goes on, and the "
+            "plugin says why it does not change. Empty: whichever is installed.",
+            "optional_semver",
+        ),
+    ] = ""
+    config: Annotated[
+        str,
+        text(
+            "Which entry of `plugins.config` it is told. Empty: that of its own name.",
+            "optional_name",
+        ),
+    ] = ""
+
+
 class Plugins(Base, frozen=True):
     """Provider plugins: where their folders are, and what each is told."""
 
@@ -34,6 +57,12 @@ class Plugins(Base, frozen=True):
         group(
             "The configuration of each plugin, by its provider_type: what its manifest's "
             "`config_schema` asks for."
+        ),
+    ] = field(default_factory=dict)
+    desired: Annotated[
+        dict[PluginName, Desired],
+        group(
+            "What is wanted of each plugin, by its provider_type, beyond what its manifest says."
         ),
     ] = field(default_factory=dict)
 

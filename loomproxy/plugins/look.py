@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from loomproxy.config.plugins import Plugins
+from loomproxy.config.plugins import Desired, Plugins
 from loomproxy.config.problem import Problems
 from loomproxy.plugins.digest import digest
 from loomproxy.plugins.discovery import Discovery, discover
@@ -25,6 +25,9 @@ class Look(msgspec.Struct, frozen=True):
     discovery: Discovery
     digests: dict[str, str]
 
+
+ANY = Desired()
+"""What is wanted of a plugin that nothing is said of."""
 
 NOTHING = Look(Discovery({}, {}, frozenset()), {})
 
@@ -78,7 +81,8 @@ def wishes(seen: Look, plugins: Plugins, before: Mapping[str, Wish]) -> dict[str
         if why is None:
             made[name] = structs.replace(wish, gone=True)
         else:
-            disabled = name in seen.discovery.disabled
+            desired = plugins.desired.get(name, ANY)
+            disabled = name in seen.discovery.disabled or not desired.enabled
             made[name] = structs.replace(
                 wish, problems=_texts(why), disabled=disabled, digest="", gone=False
             )
@@ -98,6 +102,9 @@ def problems(seen: Look, plugins: Plugins) -> tuple[str, ...]:
 def _wish(name: str, found: Found, seen: Look, plugins: Plugins) -> Wish:
     manifest = found.manifest
     config = _config(name, found, plugins)
+    desired = plugins.desired.get(name, ANY)
+    wrong = [*_texts(config)] if isinstance(config, Problems) else []
+    wrong += _other_version(name, manifest.metadata.version, desired.version)
     interval_s = manifest.health_check_interval_s
     return Wish(
         provider_type=name,
@@ -105,15 +112,27 @@ def _wish(name: str, found: Found, seen: Look, plugins: Plugins) -> Wish:
         digest=seen.digests[name],
         config={} if isinstance(config, Problems) else config,
         interval_s=plugins.health_check_interval_s if interval_s is None else interval_s,
-        problems=_texts(config) if isinstance(config, Problems) else (),
+        problems=tuple(wrong),
         auto=plugins.auto_start and manifest.auto_start,
-        disabled=name in seen.discovery.disabled,
+        disabled=name in seen.discovery.disabled or not desired.enabled,
     )
+
+
+def _other_version(name: str, installed: str, desired: str) -> list[str]:
+    if desired in ("", installed):
+        return []
+    told = (
+        f"plugins.desired.{name}.version: {desired} is wanted, and {installed} is installed; "
+        "expected them to be the same. Install the one that is wanted, or want the one that is "
+        "there."
+    )
+    return [told]
 
 
 def _config(name: str, found: Found, plugins: Plugins) -> dict[str, object] | Problems:
     schema = found.manifest.metadata.config_schema
-    return configure(schema, plugins.config.get(name, {}), f"plugins.config.{name}")
+    entry = plugins.desired.get(name, ANY).config or name
+    return configure(schema, plugins.config.get(entry, {}), f"plugins.config.{entry}")
 
 
 def _refused(discovery: Discovery) -> dict[str, Problems]:

@@ -79,10 +79,12 @@ class Manager:
         await self.look(asked=_for_all)
         if not watched:
             self._watch()
-        nobody = section.config.keys() - self._plugins.keys()
+        referred = {desired.config for desired in section.desired.values()}
+        nobody = section.config.keys() - self._plugins.keys() - referred
+        nobody |= section.desired.keys() - self._plugins.keys()
         if nobody:
             names = ", ".join(sorted(nobody))
-            log("plugins.config names plugins that are not there", level="warning", plugins=names)
+            log("plugins are configured that are not there", level="warning", plugins=names)
 
     async def problems(self, section: Plugins, directory: Path | None) -> tuple[str, ...]:
         """What the plugins that are there now have against a configuration; nothing is done."""
