@@ -79,7 +79,7 @@ class Campaign:
         self._hinted = False
         self._at_work: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
-        self.lost = False  # at least once
+        self.lost = 0  # times
 
     @property
     def held(self) -> Held | None:
@@ -200,7 +200,7 @@ class Campaign:
         self._news.put_nowait(_WorkOver(held.token, error))
 
     async def _stop(self, *, lost: bool) -> None:
-        self.lost |= lost
+        self.lost += lost
         at_work, self._at_work = self._at_work, None
         log("lease lost" if lost else "lease given up", lease=self._terms.name)
         if at_work is None:

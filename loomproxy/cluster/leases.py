@@ -29,6 +29,12 @@ class Leases:
         self._retry_s = retry_s
         self._dice = dice
         self._campaigns: dict[str, Campaign] = {}
+        self._lost = 0  # by campaigns that have ended
+
+    @property
+    def lost(self) -> int:
+        """How often a lease was lost while something was done under it."""
+        return self._lost + sum(campaign.lost for campaign in self._campaigns.values())
 
     def holding(self) -> tuple[Held, ...]:
         """What this process believes to hold now."""
@@ -86,6 +92,7 @@ class Leases:
             await campaign.run()
         finally:
             del self._campaigns[name]
+            self._lost += campaign.lost
 
     def _terms(self, name: str, ttl_s: float | None = None, retry_s: float | None = None) -> Terms:
         patience = Patience(ttl_s or self._ttl_s, retry_s or self._retry_s)

@@ -4,19 +4,18 @@ Health and metrics are for everybody whom the configuration lets ask; all else i
 Whoever reaches the private Unix socket is one: its permissions say who can. Over TCP an operator is
 who shows `admin.token`; nothing else that a request says of its sender is believed. Without a
 token, status and commands are for whoever reaches the address, as they ever were; what shows and
-runs plugins is not there. A web page in a browser on the same machine could reach a TCP address, so
-a command that carries Origin, as browsers send it, is refused.
+runs plugins and the cluster is not there. A web page in a browser on the same machine could reach a
+TCP address, so a command that carries Origin, as browsers send it, is refused.
 """
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
 from loomproxy.core.message import RequestHead, field, fields
 from loomproxy.node.http import Reply, as_json
-from loomproxy.node.plugin_api import ROOT, PluginApi
 from loomproxy.node.reload import Report
 
 TEXT: Final = b"text/plain; charset=utf-8"
@@ -25,13 +24,26 @@ _UNKNOWN: Final = (
     "Show admin.token as `Authorization: Bearer …`; on the command line, in LOOMPROXY_ADMIN_TOKEN "
     "or with --token-file. Or use the private Unix socket."
 )
-_NO_PLUGINS: Final = (
-    "Plugins are not shown or run at an address that anybody may use. Set admin.token, or use the "
-    "private Unix socket."
+_NOT_FOR_ALL: Final = (
+    "Plugins and the cluster are not shown or run at an address that anybody may use. Set "
+    "admin.token, or use the private Unix socket."
 )
 _BEARER: Final = b"bearer "
 
 Page = Callable[[], Awaitable[Reply]]
+
+
+class Section(Protocol):
+    """Pages that belong together, below paths of their own, for operators alone."""
+
+    def owns(self, path: bytes, /) -> bool:
+        """Whether a path is one of these pages."""
+
+    async def answer(self, head: RequestHead, body: bytes, /) -> Reply:
+        """Answer one request."""
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
 
 
 class Admin:
@@ -47,14 +59,14 @@ class Admin:
         status: Callable[[], Awaitable[object]],
         reload: Callable[[], Awaitable[Report]],
         drain: Callable[[], None],
-        plugins: PluginApi,
+        sections: Sequence[Section],
         token: str | None,
     ) -> None:
         self._public = public
         self._status = status
         self._reload = reload
         self._drain = drain
-        self._plugins = plugins
+        self._sections = tuple(sections)
         self._token = None if token is None else token.encode()
         self._pages: dict[bytes, tuple[bytes, Page]] = {
             **{path: (b"GET", page) for path, page in public.items()},
@@ -72,8 +84,8 @@ class Admin:
         """Answer a request that came over TCP: it may come from anybody."""
         if head.path not in self._public:
             if self._token is None:
-                if _is_of_plugins(head.path):
-                    return _text(403, _NO_PLUGINS)
+                if self._section(head.path) is not None:
+                    return _text(403, _NOT_FOR_ALL)
             elif not _shows(head.block, self._token):
                 reply = _text(401, _UNKNOWN)
                 reply.extra = b'WWW-Authenticate: Bearer realm="loomproxy"\r\n'
@@ -84,8 +96,9 @@ class Admin:
         """Answer a request of an operator, as those over the private Unix socket are."""
         if head.method == b"POST" and field(head.block, b"origin") is not None:
             return _text(403, "Commands are not taken from web pages.")
-        if _is_of_plugins(head.path):
-            return await self._plugins.answer(head, body)
+        section = self._section(head.path)
+        if section is not None:
+            return await section.answer(head, body)
         found = self._pages.get(head.path)
         if found is None:
             return _text(404, "There is no such page.")
@@ -99,7 +112,11 @@ class Admin:
 
     def close(self) -> None:
         """The listeners are about to close: let nobody wait any longer."""
-        self._plugins.close()
+        for section in self._sections:
+            section.close()
+
+    def _section(self, path: bytes) -> Section | None:
+        return next((section for section in self._sections if section.owns(path)), None)
 
     async def _answer_status(self) -> Reply:
         return as_json(200, await self._status())
@@ -111,10 +128,6 @@ class Admin:
     async def _answer_drain(self) -> Reply:
         self._drain()
         return as_json(202, {"draining": True})
-
-
-def _is_of_plugins(path: bytes) -> bool:
-    return path == ROOT or path.startswith(ROOT + b"/")
 
 
 def _shows(block: bytes, token: bytes) -> bool:

@@ -11,30 +11,28 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 import msgspec
-from msgspec import structs
 
-import loomproxy
 from loomproxy.config.address import listen_address
 from loomproxy.config.model import Config
-from loomproxy.core import health
 from loomproxy.core.child import ChildPolicy
 from loomproxy.core.units import Instant
 from loomproxy.log import log
-from loomproxy.node import status
 from loomproxy.node.admin import Admin
+from loomproxy.node.cluster import Cluster
+from loomproxy.node.cluster_api import ClusterApi
 from loomproxy.node.demo import Demo
 from loomproxy.node.group import Group, first_of
 from loomproxy.node.guests import END_TIMEOUT_S, Ground, Guests
-from loomproxy.node.http import HttpServer, Reply, as_json
+from loomproxy.node.http import LIMITS, OPERATORS_LIMITS, HttpServer, Reply
 from loomproxy.node.lifecycle import GateError, Gates, Shutdown
 from loomproxy.node.notify import Notifier
+from loomproxy.node.pages import Pages
 from loomproxy.node.plugin_api import PluginApi
-from loomproxy.node.plugin_figures import Plugins, summary
+from loomproxy.node.plugin_figures import Plugins
 from loomproxy.node.reload import Reloader, Report, Source, refusal
 from loomproxy.node.runtime import (
     RuntimeDirectoryError,
@@ -86,9 +84,10 @@ class Node:
         self.group = Group()
         self.notifier = Notifier(launch.environment)
         static = self.config.static
+        self.file = launch.file
         self._launch = launch
         self._loop = asyncio.get_running_loop()
-        self._started_at = Instant(self._loop.time())
+        self.started_at = Instant(self._loop.time())
         self._leave = asyncio.Event()
         self._shutdown = Shutdown()
         self._signalled_at: float | None = None  # the first time
@@ -105,26 +104,24 @@ class Node:
             self.supervisor,
             self.guests,
             began=self.notifier.reloading,
-            ended=lambda: self.notifier.ready(self._status_line()),
+            ended=lambda: self.notifier.ready(self.pages.status_line()),
         )
-        public = {
-            b"/health/live": self._page_live,
-            b"/health/ready": self._page_ready,
-            b"/health": self._page_health,
-            b"/metrics": self._page_metrics,
-            b"/api/v1/health": self._page_ok,
-        }
+        self.cluster = self._cluster(ground)
         self._plugins = Plugins(self.supervisor, lambda: self.guests.manager)
+        self.pages = Pages(self, self._plugins)
         self.admin = Admin(
-            public,
-            status=self.status,
+            self.pages.public(),
+            status=self.pages.status,
             reload=self.reload,
             drain=self.drain,
-            plugins=PluginApi(
-                lambda: self.guests.manager,
-                self._plugins.now,
-                self.group.spawn,
-                leaving=self._leave.is_set,
+            sections=(
+                PluginApi(
+                    lambda: self.guests.manager,
+                    self._plugins.now,
+                    self.group.spawn,
+                    leaving=self._leave.is_set,
+                ),
+                ClusterApi(self.cluster, self.guests.problems),
             ),
             token=static.admin.token,
         )
@@ -149,6 +146,11 @@ class Node:
         self._shutdown.force()
         self.supervisor.force()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it was told to leave."""
+        return self._leave.is_set()
+
     def drain(self) -> None:
         """As a command asks: drain and leave, however often it is said."""
         self._leave.set()
@@ -159,7 +161,9 @@ class Node:
             state = "draining" if self._leave.is_set() else "starting"
             problem = f"the node is {state}; expected a node that serves. Start it, or wait for it."
             return refusal(self.supervisor.current.revision, problem)
-        return await self.reloader.reload()
+        if self.cluster is None:
+            return await self.reloader.reload()
+        return await self.cluster.reread(self._launch.source, self.reloader.reload)
 
     def reload_soon(self) -> None:
         """As `reload`, for a signal, which waits for no answer."""
@@ -169,34 +173,6 @@ class Node:
         """The access log was renamed."""
         log("logs are opened again")
         self.supervisor.reopen_logs()
-
-    async def status(self) -> object:
-        """All that `loomproxy status` shows."""
-        stats = await self.supervisor.stats()
-        last = self.reloader.last
-        house = self._house()
-        return {
-            "node": {
-                "pid": self.pid,
-                "version": loomproxy.__version__,
-                "instance_id": self.instance_id,
-                "state": self._state(),
-                "ready": health.is_ready(house),
-                "waiting_for": self.gates.waiting_for,
-                "uptime_s": round(self._loop.time() - self._started_at, 1),
-                "config": self._launch.file,
-                "admin": self.admin_address,
-                "revision": self.supervisor.current.revision,
-                "reloads": self.reloader.succeeded,
-                "reloads_refused": self.reloader.failed,
-                "reload_problems": list(last.problems) if last is not None else [],
-                "worker_restarts": self.supervisor.restarts,
-            },
-            "listeners": status.listeners(self.sockets),
-            "workers": status.workers(self.supervisor.slots),
-            "pools": status.pools(stats),
-            "plugins": [summary(one) for one in self._plugins.beside(stats)],
-        }
 
     # How it lives.
 
@@ -228,13 +204,19 @@ class Node:
         self.sockets.open(static.listeners, len(self.supervisor.slots))
         self._shutdown.add("sockets", self._close_sockets, timeout_s=STEP_TIMEOUT_S)
         timeout_s = static.node.startup_timeout_s
+        begun_at = self._loop.time()
+        config: Config | None = self.config
+        if self.cluster is not None:
+            config = await self._join(self.cluster, timeout_s)
+        if config is None:
+            return
         if static.node.demo_upstream:
             demo = Demo(static.node.demo_upstream, self._launch.environment)
             self._shutdown.add("demo upstream", demo.stop, timeout_s=STEP_TIMEOUT_S)
             demo.start()
             self.gates.add("demo upstream", demo.check, timeout_s=timeout_s)
         self._shutdown.add("plugins", self.guests.end, timeout_s=END_TIMEOUT_S)
-        await self.guests.begin(self.config.plugins)
+        await self.guests.begin(config.plugins)
         drain_s = static.node.drain.deadline_s + KILL_MARGIN_S + STEP_TIMEOUT_S
         self._shutdown.add("workers", self._drain_workers, timeout_s=drain_s)
         self.supervisor.start(self.sockets)
@@ -242,15 +224,28 @@ class Node:
         self.gates.add("plugins", self.guests.until_required, timeout_s=timeout_s)
         grace_s = static.node.drain.grace_s
         self._shutdown.add("readiness", self._grace, timeout_s=grace_s + STEP_TIMEOUT_S)
-        if await self._pass_gates(timeout_s):
+        if await self._pass_gates(timeout_s - (self._loop.time() - begun_at)):
+            if self.cluster is not None:
+                self.cluster.start(self.group)
             log("ready", pid=self.pid, revision=self.supervisor.current.revision)
-            self.notifier.ready(self._status_line())
+            self.notifier.ready(self.pages.status_line())
             self._launch.greet(self)
 
-    async def _pass_gates(self, timeout_s: float) -> bool:
+    async def _join(self, cluster: Cluster, timeout_s: float) -> Config | None:
+        """Reach the store, and learn what to begin with; None: somebody asked us to leave."""
+        self._shutdown.add("cluster", cluster.end, timeout_s=cluster.end_timeout_s)
+        self.gates.add("database", cluster.reach_database, timeout_s=timeout_s)
+        self.gates.add("migrations", cluster.migrate, timeout_s=timeout_s)
+        self.gates.add("snapshot", cluster.take_snapshot, timeout_s=timeout_s)
+        if not await self._pass_gates(timeout_s, last=False):
+            return None
+        await self.supervisor.publish(cluster.first.dynamic)
+        return cluster.first
+
+    async def _pass_gates(self, timeout_s: float, *, last: bool = True) -> bool:
         """Pass all gates; or return False, because somebody asked us to leave."""
-        await first_of(self.gates.run(timeout_s), _wait(self._leave))
-        return self.gates.passed and not self._leave.is_set()
+        await first_of(self.gates.run(timeout_s, last=last), _wait(self._leave))
+        return not self._leave.is_set()
 
     async def _end(self) -> None:
         """Leave by every step that was registered."""
@@ -260,6 +255,8 @@ class Node:
         log("draining", grace_s=drain.grace_s, deadline_s=drain.deadline_s)
         timeout_s = drain.grace_s + drain.deadline_s + KILL_MARGIN_S + 2 * STEP_TIMEOUT_S
         timeout_s += END_TIMEOUT_S
+        if self.cluster is not None:
+            timeout_s += self.cluster.end_timeout_s
         if await self._shutdown.run(timeout_s):
             self._exit = 1
         log("left", status=self._exit)
@@ -298,7 +295,9 @@ class Node:
         else:
             sock = listen_tcp(parsed, backlog=_ADMIN_BACKLOG, where=where)
         answer = self.admin.answer if parsed.path else self.admin.answer_anybody
-        server = HttpServer(answer, self.group.spawn)
+        trusted = parsed.path or self.config.static.admin.token is not None
+        limits = OPERATORS_LIMITS if trusted else LIMITS
+        server = HttpServer(answer, self.group.spawn, limits=limits)
         self._shutdown.add(
             "admin", partial(self._close_admin, server, parsed.path), timeout_s=STEP_TIMEOUT_S
         )
@@ -316,8 +315,10 @@ class Node:
 
     async def _grace(self) -> None:
         """Readiness is false; give balancers the time to notice. Nothing when nothing was ready."""
-        grace_s = self.config.static.node.drain.grace_s
-        if self.gates.passed and grace_s:
+        grace_s = self.config.static.node.drain.grace_s if self.gates.passed else 0.0
+        async with asyncio.TaskGroup() as group:
+            if self.cluster is not None:
+                group.create_task(self.cluster.draining())
             await asyncio.sleep(grace_s)  # noqa: TID251 # the operator's own cadence
 
     async def _drain_workers(self) -> None:
@@ -341,70 +342,20 @@ class Node:
         if not report.ok and self.reloader.last is not report:
             log("reload refused", level="error", reason="; ".join(report.problems))
 
-    # What it says.
-
     async def _serve_page(self, path: bytes) -> Reply:
         return await self.admin.page(path)
 
-    async def _page_live(self) -> Reply:
-        return _page(health.live(_now_text()))
+    def _cluster(self, ground: Ground) -> Cluster | None:
+        """Our part among others, where the configuration names a store."""
+        if self.config.static.database is None:
+            return None
+        return Cluster(ground, self.instance_id, adopt=self._adopt, leave=self.drain)
 
-    async def _page_ready(self) -> Reply:
-        return _page(health.ready(self._house(), _now_text()))
-
-    async def _page_health(self) -> Reply:
-        available = status.available(await self.supervisor.stats())
-        house = self._house()
-        pools = health.pools(available, house.dependencies)
-        dependencies = {**house.dependencies, "pools": pools}
-        house = structs.replace(house, dependencies=dependencies)
-        return _page(health.detail(house, Instant(self._loop.time()), _now_text()))
-
-    async def _page_ok(self) -> Reply:
-        return as_json(200, {"status": "ok"})
-
-    async def _page_metrics(self) -> Reply:
-        # Not before somebody asks: the library behind it is a third of the node's start.
-        from loomproxy.node import metrics  # noqa: PLC0415 - see above
-
-        stats = await self.supervisor.stats()
-        ready = health.is_ready(self._house())
-        plugins = self._plugins.beside(stats)
-        return metrics.page(self.supervisor, self.reloader, stats, plugins, ready=ready)
-
-    def _house(self) -> health.House:
-        supervisor = self.supervisor
-        pongs = supervisor.pongs()
-        return health.House(
-            gates_passed=self.gates.passed,
-            draining=self._leave.is_set(),
-            workers=len(supervisor.slots),
-            workers_ready=supervisor.ready,
-            started_at=self._started_at,
-            version=loomproxy.__version__,
-            instance_id=self.instance_id,
-            waiting_for=self.gates.waiting_for,
-            dependencies=self.guests.dependencies(),
-            metrics={
-                "connections": sum(pong.connections for pong in pongs),
-                "in_flight": sum(pong.in_flight for pong in pongs),
-                "revision": supervisor.current.revision,
-                "worker_restarts": supervisor.restarts,
-            },
-        )
-
-    def _state(self) -> str:
-        if self._leave.is_set():
-            return "draining"
-        return "serving" if self.gates.passed else "starting"
-
-    def _status_line(self) -> str:
-        """For systemctl status."""
-        supervisor = self.supervisor
-        return (
-            f"serving revision {supervisor.current.revision} "
-            f"with {supervisor.ready} of {len(supervisor.slots)} workers"
-        )
+    async def _adopt(self, config: Config) -> tuple[str, ...]:
+        """Publish what the cluster says; return what stands against it."""
+        if self.leaving:
+            return ("the node is draining",)
+        return (await self.reloader.reload(lambda: config)).problems
 
     def _setting(self) -> Setting:
         node = self.config.static.node
@@ -427,14 +378,6 @@ def _slots(config: Config) -> int:
     """How many workers: one per core that we may use, unless the configuration says."""
     workers = config.static.node.workers
     return len(os.sched_getaffinity(0)) if workers == "auto" else workers
-
-
-def _page(page: health.Page) -> Reply:
-    return Reply(page.status, page.body)
-
-
-def _now_text() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -20,6 +20,8 @@ from prometheus_client.registry import Collector
 
 from loomproxy.channel import EndpointStatus, PoolStatus
 from loomproxy.core.tally import BUCKETS_S, CODE_CLASSES, Histogram, Series, Tally
+from loomproxy.node import cluster_metrics
+from loomproxy.node.cluster import ClusterReading
 from loomproxy.node.plugin_figures import Plugin
 from loomproxy.node.plugin_metrics import families
 
@@ -54,6 +56,7 @@ class Reading(msgspec.Struct, frozen=True):
     reloads: Mapping[str, int]  # by result
     node_loop_lag_s: float = 0.0
     plugins: tuple[Plugin, ...] = ()
+    cluster: ClusterReading | None = None  # None: the node is alone
 
 
 def render(reading: Reading) -> bytes:
@@ -78,6 +81,7 @@ class _Collector(Collector):
         yield from _now(reading.workers)
         yield from _endpoints(reading.workers)
         yield from families(reading.plugins)
+        yield from cluster_metrics.families(reading.cluster)
         yield from _house(reading)
 
 

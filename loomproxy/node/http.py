@@ -21,6 +21,9 @@ from loomproxy.core.message import RequestHead, RequestPart
 LIMITS: Final = Limits(head_bytes_max=16 << 10, target_bytes_max=4096, body_bytes_max=64 << 10)
 """What one request may bring. Operators' tools send little."""
 
+OPERATORS_LIMITS: Final = msgspec.structs.replace(LIMITS, body_bytes_max=1 << 20)
+"""The same where only operators come: they publish a configuration in one piece."""
+
 IDLE_TIMEOUT_S: Final = 30.0
 """How long a connection may keep us waiting, before, within or between its requests."""
 
@@ -59,11 +62,17 @@ class HttpServer:
     """All connections of one listening socket. `answer` must not raise."""
 
     def __init__(
-        self, answer: Answer, spawn: Spawn, *, connections_max: int = CONNECTIONS_MAX
+        self,
+        answer: Answer,
+        spawn: Spawn,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        limits: Limits = LIMITS,
     ) -> None:
         self._answer = answer
         self._spawn = spawn
         self._connections_max = connections_max
+        self._limits = limits
         self._connections: set[HttpConnection] = set()
         self._servers: list[asyncio.Server] = []
 
@@ -81,20 +90,27 @@ class HttpServer:
             await asyncio.gather(*waiting)
 
     def _connection(self) -> asyncio.Protocol:
-        return HttpConnection(self._answer, self._spawn, self._connections, self._connections_max)
+        return HttpConnection(
+            self._answer, self._spawn, self._connections, self._connections_max, self._limits
+        )
 
 
 class HttpConnection(asyncio.Protocol):
     """One client."""
 
     def __init__(
-        self, answer: Answer, spawn: Spawn, connections: set["HttpConnection"], connections_max: int
+        self,
+        answer: Answer,
+        spawn: Spawn,
+        connections: set["HttpConnection"],
+        connections_max: int,
+        limits: Limits,
     ) -> None:
         self._answer = answer
         self._spawn = spawn
         self._connections = connections
         self._connections_max = connections_max
-        self._wire = RequestWire(LIMITS)
+        self._wire = RequestWire(limits)
         self._head: RequestHead | None = None
         self._body: list[bytes] = []
         self._busy: asyncio.Task[None] | None = None

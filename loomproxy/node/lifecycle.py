@@ -56,17 +56,21 @@ class Gates:
         """
         self._gates.append(_Gate(name, check, timeout_s))
 
-    async def run(self, timeout_s: float) -> None:
-        """Pass all gates in order, within `timeout_s`; GateError when one stays closed."""
+    async def run(self, timeout_s: float, *, last: bool = True) -> None:
+        """Pass all gates in order, within `timeout_s`; GateError when one stays closed.
+
+        With `last=False` there are others to come, which are added and run later.
+        """
         loop = asyncio.get_running_loop()
         deadline_at = loop.time() + timeout_s
-        for gate in self._gates:
+        while self._gates:
+            gate = self._gates.pop(0)
             begun_at = loop.time()
             self.waiting_for = gate.name
             await _pass(gate, min(deadline_at, begun_at + gate.timeout_s))
             log("gate passed", gate=gate.name, took_s=f"{loop.time() - begun_at:.3f}")
         self.waiting_for = ""
-        self.passed = True
+        self.passed = last
 
 
 async def _pass(gate: _Gate, deadline_at: float) -> None:

@@ -2,6 +2,7 @@
 
 import loomproxy
 from loomproxy.channel import Stats
+from loomproxy.node.cluster import ClusterReading
 from loomproxy.node.exposition import CONTENT_TYPE, Reading, WorkerReading, render
 from loomproxy.node.http import Reply
 from loomproxy.node.plugin_figures import Plugin
@@ -14,6 +15,7 @@ def page(
     reloader: Reloader,
     stats: dict[int, Stats],
     plugins: tuple[Plugin, ...],
+    cluster: ClusterReading | None,
     *,
     ready: bool,
 ) -> Reply:
@@ -28,6 +30,7 @@ def page(
         reloads={"ok": reloader.succeeded, "refused": reloader.failed},
         node_loop_lag_s=supervisor.loop_lag_s,
         plugins=plugins,
+        cluster=cluster,
     )
     return Reply(200, render(reading), CONTENT_TYPE)
 

@@ -145,6 +145,10 @@ class PluginApi:
         self._closed = asyncio.Event()
         self._waiting = 0
 
+    def owns(self, path: bytes) -> bool:
+        """Whether a path is one of these pages."""
+        return path == ROOT or path.startswith(ROOT + b"/")
+
     async def answer(self, head: RequestHead, body: bytes) -> Reply:
         """Answer one request."""
         try:

@@ -64,12 +64,12 @@ class Reloader:
         self.failed = 0
         self.last: Report | None = None
 
-    async def reload(self) -> Report:
-        """Publish what the file says now, or report why not."""
+    async def reload(self, source: Source | None = None) -> Report:
+        """Publish what the file says now, or what `source` does; or report why not."""
         async with self._lock:
             self._began()
             try:
-                problems = await self._attempt()
+                problems = await self._attempt(source or self._source)
             finally:
                 self._ended()
             report = Report(not problems, self._supervisor.current.revision, problems)
@@ -83,8 +83,8 @@ class Reloader:
                     log("reload refused", level="error", revision=report.revision, reason=problem)
             return report
 
-    async def _attempt(self) -> tuple[str, ...]:
-        config = self._source()
+    async def _attempt(self, source: Source) -> tuple[str, ...]:
+        config = source()
         if isinstance(config, Problems):
             return tuple(str(problem) for problem in config.items)
         problems = static_changes(self._supervisor.static, config.static)

@@ -37,7 +37,7 @@ class House:
             status=self._status,
             reload=self._reload,
             drain=self._drain,
-            plugins=self.api,
+            sections=(self.api,),
             token=token,
         )
 

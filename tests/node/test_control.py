@@ -368,7 +368,7 @@ def test_admin_refuses_what_it_does_not_know() -> None:
             assert (await it.admin("/health", "HEAD")) == (200, "")
             assert (await it.admin("/api/v1/drain", "POST", "Origin: http://evil\r\n"))[0] == 403
             assert (await it.admin("nonsense", "GET"))[0] == 400
-            assert it.node._state() == "serving"
+            assert it.node.pages.state() == "serving"
 
     run(play)
 
