@@ -49,6 +49,12 @@ def _plugins() -> click.Command:
     return plugins
 
 
+def _cluster() -> click.Command:
+    from loomproxy.cli.cluster import cluster
+
+    return cluster
+
+
 def _version() -> click.Command:
     from loomproxy.cli.version import version
 
@@ -62,6 +68,7 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[], click.Command]]]] = {
     "drain": ("Have a running instance finish what it does and leave.", _drain),
     "status": ("Show workers, pools, endpoints and plugins of a running instance.", _status),
     "plugins": ("Show and run provider plugins; test one, or begin a new one.", _plugins),
+    "cluster": ("Show the instances that share a store; publish what all run.", _cluster),
     "version": ("Say which version this is.", _version),
 }
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,14 @@ class Instance:
         self.address = address
         self._token = token
 
-    def ask(self, method: str, target: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
+    def ask(
+        self,
+        method: str,
+        target: str,
+        *,
+        body: bytes | None = None,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> Answer:
         """Ask it; ClickException when it does not answer in time, or not in JSON."""
         address = self.address
         connection: http.client.HTTPConnection
@@ -62,7 +70,7 @@ class Instance:
             if self._token:
                 fields["Authorization"] = f"Bearer {self._token}"
         try:
-            connection.request(method, target, headers=fields)
+            connection.request(method, target, body, fields)
             response = connection.getresponse()
             body = response.read(ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
@@ -123,3 +131,21 @@ def find(admin: str | None, pid: int | None) -> str:
 
 def _others(found: dict[int, Path]) -> str:
     return "".join(f"\n  --pid {pid}   (admin at unix:{path})" for pid, path in found.items())
+
+
+def answered(answer: Answer) -> Any:  # JSON
+    """What was answered; every problem, and exit status 1, when that is what it was."""
+    if answer.status < 400:  # noqa: PLR2004 - where refusals begin (RFC 9110 §15.5)
+        return answer.value
+    for problem in answer.value["problems"]:
+        click.echo(plain(problem), err=True)
+    sys.exit(1)
+
+
+def plain(text: str) -> str:
+    """Text that a terminal only shows: tabs stay, what else would move or colour is written out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each == "\t" else ascii(each)[1:-1] for each in text
+    )

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from loomproxy.cli.client import Answer, Instance
+from loomproxy.cli.client import Instance, answered, plain
 from loomproxy.cli.operate import instance_options
 from loomproxy.cli.status import table
 
@@ -67,7 +67,7 @@ def plugins() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def list_(at: Instance, *, as_json: bool) -> None:
     """Show every plugin in a line."""
-    found = _answered(at.ask("GET", _target()))["plugins"]
+    found = answered(at.ask("GET", _target()))["plugins"]
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -80,11 +80,11 @@ def list_(at: Instance, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def show(at: Instance, plugin: str, *, as_json: bool) -> None:
     """Show all of one plugin, and the last it said."""
-    value = _answered(at.ask("GET", _target(plugin)))
+    value = answered(at.ask("GET", _target(plugin)))
     if as_json:
         click.echo(json.dumps(value, indent=2))
         return
-    lines = _answered(at.ask("GET", _target(plugin, f"logs?limit={_SHOWN_LINES}")))["lines"]
+    lines = answered(at.ask("GET", _target(plugin, f"logs?limit={_SHOWN_LINES}")))["lines"]
     click.echo(details(value, lines))
 
 
@@ -102,12 +102,12 @@ def show(at: Instance, plugin: str, *, as_json: bool) -> None:
 )
 def logs(at: Instance, plugin: str, lines: int, *, follow: bool) -> None:
     """Show what a plugin wrote to stdout and stderr."""
-    answer = _answered(at.ask("GET", _target(plugin, f"logs?limit={lines}")))
+    answer = answered(at.ask("GET", _target(plugin, f"logs?limit={lines}")))
     _say(answer["lines"])
     with contextlib.suppress(KeyboardInterrupt):  # As people end it.
         while follow:
             more = f"logs?since={answer['last']}&limit={LINES_MAX}&wait_s={FOLLOW_WAIT_S}"
-            answer = _answered(at.ask("GET", _target(plugin, more)))
+            answer = answered(at.ask("GET", _target(plugin, more)))
             _say(answer["lines"])
 
 
@@ -121,7 +121,7 @@ def _command(action: str, text: str) -> None:
         answer = at.ask("POST", _target(plugin, action), timeout_s=COMMAND_TIMEOUT_S)
         done = _DONE[action]
         if "state" not in answer.value:
-            _answered(answer)
+            answered(answer)
         if answer.value["ok"]:
             click.echo(f"{plugin} {done}: it is {answer.value['state']}")
             return
@@ -150,15 +150,6 @@ def _target(plugin: str | None = None, rest: str = "") -> str:
             )
         target += f"/{quote(plugin, safe='')}"
     return f"{target}/{rest}" if rest else target
-
-
-def _answered(answer: Answer) -> Any:  # JSON
-    """What was answered; every problem, and exit status 1, when that is what it was."""
-    if answer.status < 400:  # noqa: PLR2004 - where refusals begin (RFC 9110 §15.5)
-        return answer.value
-    for problem in answer.value["problems"]:
-        click.echo(plain(problem), err=True)
-    sys.exit(1)
 
 
 def overview(found: Sequence[Any]) -> str:
@@ -273,15 +264,6 @@ def _say(lines: Sequence[Any]) -> None:
 def _said(line: Any) -> str:  # JSON
     """A line, with who said it: generation, replica and stream."""
     return f"{line['generation']}.{line['replica']} {line['stream']} | {plain(line['text'])}"
-
-
-def plain(text: str) -> str:
-    """Text that a terminal only shows: tabs stay, what else would move or colour is written out."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or each == "\t" else ascii(each)[1:-1] for each in text
-    )
 
 
 def _first(text: str) -> str:

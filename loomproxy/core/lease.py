@@ -290,7 +290,7 @@ class Holder:
                 return self._renewed(event, now)
             case Refused():
                 return self._lose(now)
-            case Failed():
+            case _:  # Failed
                 return self._later(self._retry_s(jitter), now)
 
     def _granted(self, token: int, now: Instant) -> list[Command]:

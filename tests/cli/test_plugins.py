@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loomproxy.cli.app import cli
-from loomproxy.cli.plugins import details, overview, plain
+from loomproxy.cli.client import plain
+from loomproxy.cli.plugins import details, overview
 from loomproxy.core.tally import Tally
 from loomproxy.node.plugin_figures import described, plugins
 from loomproxy.plugins.status import GenerationStatus, LogLine, PluginStatus, Report, State

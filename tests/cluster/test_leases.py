@@ -159,7 +159,7 @@ def test_a_store_that_is_away_is_said_to_be(where: Where) -> None:
                 raise StoreAwayError("nobody answers")
 
         with pytest.raises(StoreAwayError, match="nobody"):
-            async with leases(Away()).hold("job"):  # type: ignore[arg-type]
+            async with leases(Away()).hold("job"):  # type: ignore[arg-type] # as much of a store as is asked
                 pass
 
     asyncio.run(play())
@@ -292,7 +292,7 @@ def test_a_holder_whose_store_is_away_stops_before_its_lease_runs_out(where: Whe
                 async def _nobody(self, *_what: object) -> None:
                     raise StoreAwayError("nobody answers")
 
-            ours, work = leases(Fickle(), ttl_s=1.5), Work()  # type: ignore[arg-type]
+            ours, work = leases(Fickle(), ttl_s=1.5), Work()  # type: ignore[arg-type] # as much of a store as is asked
             task = asyncio.get_running_loop().create_task(ours.keep("leader", work))
             held = await work.begun.get()
             away = True
