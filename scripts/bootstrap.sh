@@ -50,15 +50,20 @@ package_of() {
   case $1 in
     go) echo golang-go ;;
     node) echo nodejs ;;
+    initdb) echo postgresql ;;
     *) echo "$1" ;;
   esac
 }
+
+# elsewhere prints where Debian puts commands that are not on everybody's PATH, as in a PATH. A server of PostgreSQL that its
+# package starts is not used and does no harm: tests have servers of their own, on other ports.
+elsewhere() { printf '%s' /usr/sbin:/sbin && printf ':%s' /usr/lib/postgresql/*/bin; }
 
 # debian_commands COMMAND... installs the Debian packages of the commands that are missing.
 debian_commands() {
   local missing=() command
   for command in "$@"; do
-    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$(package_of "$command")")
+    PATH=$PATH:$(elsewhere) command -v "$command" >/dev/null || missing+=("$(package_of "$command")")
   done
   [ ${#missing[@]} -eq 0 ] || debian "${missing[@]}"
 }
