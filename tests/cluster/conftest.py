@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from loomproxy.config.cluster import Database
+from tests.support.instances import Together
+from tests.support.loom import Looms, looms
 from tests.support.postgres import PgBouncer, Postgres, pgbouncer, postgres
 
 
@@ -50,3 +52,22 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
     if request.param == "pgbouncer":
         port = request.getfixturevalue("pooler").port
     yield lambda **more: Database(type="postgres", dsn=server.dsn(name, port=port), **more)
+
+
+@pytest.fixture(scope="session")
+def subject(request: pytest.FixtureRequest) -> str:
+    """What is tested: `source` or `zipapp`."""
+    return str(request.config.getoption("--subject"))
+
+
+@pytest.fixture
+def proxies(subject: str) -> Iterator[Looms]:
+    """Starts proxies for one test."""
+    with looms(subject) as made:
+        yield made
+
+
+@pytest.fixture
+def together(proxies: Looms, server: Postgres, database: str) -> Together:
+    """Instances that share a new database."""
+    return Together(proxies, server, database)

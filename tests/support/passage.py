@@ -110,6 +110,8 @@ class Passage:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for _ in range(3):  # What was aborted is closed in a later turn of the loop.
+            await asyncio.sleep(0)
 
     def _flow(self, **flows: bool) -> None:
         def change() -> None:
