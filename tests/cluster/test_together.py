@@ -105,8 +105,8 @@ def test_while_it_drains_it_is_shown_to(together: Together) -> None:
 def test_what_is_published_runs_everywhere_within_two_seconds(
     together: Together, tmp_path: Path
 ) -> None:
-    looms = [together.start(name, cluster={"heartbeat": "30s", "active_within": "60s", "forget_after": "1h"},
-                            ) for name in ("one", "two", "three")]  # fmt: skip
+    slow = {"heartbeat": "30s", "active_within": "60s", "forget_after": "1h"}
+    looms = [together.start(name, cluster=slow) for name in ("one", "two", "three")]
     eventually(lambda: len(listed(looms[0])) == 3, "all are listed")
     began = time.monotonic()
     assert published(looms[0], document("new"), tmp_path, "--wait", "0") == 0

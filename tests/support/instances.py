@@ -90,10 +90,10 @@ def listed(loom: Loom) -> dict[str, Any]:
 def leader(*looms: Loom, within_s: float = 10.0) -> Loom:
     """The one of them that leads, once there is one."""
 
-    def found() -> Loom | None:
-        return next((loom for loom in looms if asked(loom)["leads"]), None)
+    def found() -> list[Loom]:
+        return [loom for loom in looms if asked(loom)["leads"]]
 
-    return eventually(found, "one that leads", within_s=within_s)  # type: ignore[return-value] # true
+    return eventually(found, "one that leads", within_s=within_s)[0]
 
 
 def published(loom: Loom, text: str, directory: Path, *options: str) -> int:
