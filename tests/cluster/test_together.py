@@ -294,7 +294,7 @@ def test_it_starts_from_what_it_ran_last_while_the_database_is_away_and_catches_
         one.signal(signal.SIGTERM)
         one.wait_exit()
         way.cut()
-        again = together.start("one", port=way.port, cluster=state)
+        again = together.start("one", port=way.port, cluster=state, joins=False)
         assert runs(again, "published")
         assert asked(again)["running"] == 1
         assert published(two, document("newer"), tmp_path) == 0

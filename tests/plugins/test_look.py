@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loomproxy.config.plugins import Plugins
+from loomproxy.config.plugins import Desired, Plugins
 from loomproxy.plugins.look import NOTHING, look, problems, wishes
 from tests.plugins.garden import Garden
 
@@ -39,6 +39,34 @@ def test_wish_says_what_manifest_files_and_section_say(garden: Garden) -> None:
     assert problem.startswith("plugins.config.acme.key")
     assert problems(seen(garden), Plugins()) == (problem,)
     assert problems(seen(garden), section) == ()
+
+
+def test_what_is_desired_says_whether_which_version_and_with_what(garden: Garden) -> None:
+    schema = [{"name": "key", "type": "string", "required": True}]
+    garden.plant("acme", metadata={"config_schema": schema})
+    version = seen(garden).discovery.found["acme"].manifest.metadata.version
+
+    def wish(**desired: Any) -> Any:
+        section = Plugins(
+            config={"acme": {"key": "own"}, "acme-eu": {"key": "eu"}},
+            desired={"acme": Desired(**desired)},
+        )
+        assert problems(seen(garden), section) == (), "a version is no matter of the configuration"
+        return wishes(seen(garden), section, {})["acme"]
+
+    assert wish().config == {"key": "own"}
+    assert wish(config="acme-eu").config == {"key": "eu"}
+    assert (wish().disabled, wish(enabled=False).disabled) == (False, True)
+    assert wish(version=version).problems == ()
+    (problem,) = wish(version="9.9.9").problems
+    assert problem.startswith("plugins.desired.acme.version: 9.9.9 is wanted")
+    assert version in problem
+
+
+def test_what_is_disabled_here_is_not_enabled_from_afar(garden: Garden) -> None:
+    (garden.plant("acme") / "disabled").touch()
+    section = Plugins(desired={"acme": Desired(enabled=True)})
+    assert wishes(seen(garden), section, {})["acme"].disabled
 
 
 def test_only_what_was_touched_is_read_anew(garden: Garden) -> None:

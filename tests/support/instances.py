@@ -37,23 +37,30 @@ def document(text: str, **more: Any) -> str:
 
 
 class Together:
-    """Instances of one cluster. `port`: of something before the database."""
+    """Instances of one cluster, which do all sooner than by default where they are `hurried`.
 
-    def __init__(self, proxies: Looms, server: Postgres, database: str) -> None:
+    `port`: of something before the database.
+    """
+
+    def __init__(
+        self, proxies: Looms, server: Postgres, database: str, *, hurried: bool = True
+    ) -> None:
         self.proxies = proxies
         self.server = server
         self.database = database
+        self._database = DATABASE if hurried else {"type": "postgres"}
+        self._cluster = CLUSTER if hurried else {}
 
     def prepare(
         self, name: str, *, port: int | None = None, node: Settings | None = None, **more: Any
     ) -> Loom:
         """An instance that is not started yet."""
         database = {
-            **DATABASE,
+            **self._database,
             "dsn": self.server.dsn(self.database, port=port),
             **more.pop("database", {}),
         }
-        cluster = {**CLUSTER, **more.pop("cluster", {})}
+        cluster = {**self._cluster, **more.pop("cluster", {})}
         keys = {"routes": says("file"), **more}
         return self.proxies.prepare(
             settings(
@@ -64,10 +71,14 @@ class Together:
             )
         )
 
-    def start(self, name: str, *, env: dict[str, str] | None = None, **more: Any) -> Loom:
-        """A running instance."""
+    def start(
+        self, name: str, *, env: dict[str, str] | None = None, joins: bool = True, **more: Any
+    ) -> Loom:
+        """A running instance, on the list already unless it cannot be."""
         loom = self.prepare(name, **more)
         loom.start(env=env)
+        if joins:
+            eventually(lambda: asked(loom)["beats"] > 0, f"{name} on the list")
         return loom
 
     def sql(self, statement: str) -> list[tuple[str, ...]]:

@@ -12,9 +12,9 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.support import processes
 from tests.support.places import free_port
@@ -70,9 +70,14 @@ def _somebody() -> pwd.struct_passwd:
 
 
 class Postgres:
-    """One server with its files. `certificate`: a file with certificate and key, for TLS."""
+    """One server with its files.
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    `certificate`: a file with certificate and key, for TLS. `settings`: other than the fast ones.
+    """
+
+    def __init__(
+        self, certificate: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="loom-pg-"))
         give(self.directory)
         self.port = free_port()
@@ -81,7 +86,7 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
         self._bin = binaries()
         self._data = self.directory / "data"
-        self._settings = dict(_FAST)
+        self._settings = {**_FAST, **(settings or {})}
         self._run(
             "initdb", "-D", self._data, "-U", "loom", "-A", "trust", "--no-sync", "-E", "UTF8"
         )
@@ -195,7 +200,7 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(**how: Path) -> Iterator[Postgres]:
+def postgres(**how: Any) -> Iterator[Postgres]:
     """A running server; at the end it is gone with all its files."""
     server = Postgres(**how)
     try:
