@@ -1,6 +1,7 @@
 """`loadtest/run-locust`: a ramp to a sustained rate through loomproxy, with an HTML report.
 
-It starts upstream and loomproxy itself, loomproxy on one core, upstream and locust on the other.
+It starts upstream and loomproxy itself, loomproxy on one core, upstream and locust on the other;
+or, with `--instances`, so many instances that share a PostgreSQL, behind HAProxy.
 locust is one Python process: it reaches some thousand requests a second at most. It answers how
 latency behaves at a rate that is held; `loadtest/compare` answers what a request costs.
 """
@@ -18,6 +19,7 @@ from loadtest.comparing import CORES_NEEDED
 from loadtest.processes import LOOPBACK, raise_descriptor_limit, raise_on_sigterm
 from loadtest.proxies import ROOT, chosen
 from loadtest.stage import Size, proxied, upstreams
+from loadtest.together import behind_balancers
 from loadtest.trouble import Trouble, check_bounds
 from loadtest.upstream import FILES
 
@@ -42,6 +44,17 @@ def locust_argv(options: argparse.Namespace, url: str) -> list[str]:
         *("--run-time", f"{options.ramp + options.duration}s", "--stop-timeout", "10"),
         *("--html", str(options.html), "--only-summary", "--exit-code-on-error", "1"),
     ]
+
+
+def ramp_together(options: argparse.Namespace) -> int:
+    """As `ramp`, through HAProxy to several instances."""
+    with tempfile.TemporaryDirectory(prefix="loadtest-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)  # nginx started by root reads its files as somebody else.
+        with upstreams(directory, core=None) as behind:
+            origin = f"http://{LOOPBACK}:{behind[FILES].port}"
+            with behind_balancers(options.instances, origin=origin) as play:
+                return _drive(options, f"http://{LOOPBACK}:{play.sticky}", core=None)
 
 
 def ramp(options: argparse.Namespace) -> int:
@@ -84,6 +97,12 @@ def parser() -> argparse.ArgumentParser:
     )
     describe.add_argument("--workers", type=int, default=1, help="workers of loomproxy")
     describe.add_argument(
+        "--instances",
+        type=int,
+        default=0,
+        help="so many instances of this source tree that share a PostgreSQL, behind HAProxy",
+    )
+    describe.add_argument(
         "--loomproxy",
         type=shlex.split,
         default=(),
@@ -101,6 +120,7 @@ def check(options: argparse.Namespace) -> None:
         ("--ramp", options.ramp, 0, DURATION_MAX_S),
         ("--duration", options.duration, 1, DURATION_MAX_S),
         ("--workers", options.workers, 1, 64),
+        ("--instances", options.instances, 0, 20),
     )
     check_bounds(bounds)
     if not options.html.resolve().parent.is_dir():
@@ -114,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         check(options)
         raise_descriptor_limit(options.users)
-        return ramp(options)
+        return ramp_together(options) if options.instances else ramp(options)
     except (Trouble, subprocess.TimeoutExpired) as trouble:
         print(trouble, file=sys.stderr)
         return 1

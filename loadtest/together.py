@@ -20,12 +20,16 @@ def together() -> Iterator[Together]:
 
 
 @contextlib.contextmanager
-def behind_balancers(count: int, **manner: object) -> Iterator[Balanced]:
-    """So many instances behind HAProxy and nginx, as the example has them, and an origin."""
-    with Origin() as origin, together() as made:
+def behind_balancers(count: int, origin: str = "", **manner: object) -> Iterator[Balanced]:
+    """So many instances behind HAProxy and nginx, as the example has them.
+
+    They pass everything on to `origin`, else to one that is made for them.
+    """
+    with contextlib.ExitStack() as held:
+        url = origin or held.enter_context(Origin()).url
+        made = held.enter_context(together())
         how = Manner(hurried=False, count=count, **manner)
-        with balanced(made, origin.url, how) as found:
-            yield found
+        yield held.enter_context(balanced(made, url, how))
 
 
 def cpu_of(instances: Sequence[Loom]) -> CpuTime:
