@@ -59,7 +59,10 @@ class Leases:
         Tries once, or for `wait_s`; then LeaseBusyError, or what the store raised at the last try.
         When the lease is lost the block is cancelled, and LeaseLostError is raised in its place.
         RuntimeError where this process holds or seeks it already: a lease is no reentrant lock.
+        ValueError where `ttl_s` is not above 0.
         """
+        if ttl_s is not None and ttl_s <= 0:
+            raise ValueError(f"a lease cannot last {ttl_s:g} s")
         visit = _Visit(wait_s)
         terms = self._terms(name, ttl_s, min(self._retry_s, RETRY_MAX_S))
         campaign = Campaign(self._store, terms, visit.guard, visit.hear)

@@ -105,8 +105,12 @@ class File:
             connection = sqlite3.connect(
                 self._path, timeout=self._lock_s, isolation_level=None, check_same_thread=False
             )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         return self._connection
 

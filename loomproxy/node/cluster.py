@@ -55,6 +55,9 @@ REPORTED_MAX: Final = 20
 REPORTED_CHARS_MAX: Final = 500
 """Of each of them."""
 
+GOODBYE_S: Final = 4.0
+"""How long others are told that we drain; then we go on with it."""
+
 _NOT_OF_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 _AWAY: Final = (StoreAwayError, SchemaError)
@@ -77,7 +80,7 @@ class ClusterReading(msgspec.Struct, frozen=True):
 class Cluster:
     """A node's part in a cluster; with a file as its store, a cluster of one.
 
-    `adopt` publishes a configuration to workers and plugins, or returns what stands against it;
+    `adopt` publishes what a source gives to workers and plugins, or returns what stands against it;
     `leave` drains the node.
     """
 
@@ -86,7 +89,7 @@ class Cluster:
         ground: Ground,
         instance_id: str,
         *,
-        adopt: Callable[[Config], Awaitable[tuple[str, ...]]],
+        adopt: Callable[[Source], Awaitable[tuple[str, ...]]],
         leave: Callable[[], None],
     ) -> None:
         static = ground.config.static
@@ -173,20 +176,23 @@ class Cluster:
         self._living = group.spawn(self._live(), "cluster")
 
     async def draining(self) -> None:
-        """Others take over what we lead, and see that we leave."""
+        """Others take over what we lead, and see that we leave: as far as the store hears of it."""
         self._status = "draining"
-        if self._joined:
-            await self.leases.release_all()
-            await self.membership.beat()
+        if self.away:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self.leases.release_all()
+                await self.membership.beat()
 
     async def end(self) -> None:
-        """Leave the others. What the store does not hear of, it finds out by itself."""
+        """Leave the others. What the store does not hear of, they find out by themselves."""
         if self._living is not None:
             self._living.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._living
         try:
-            if self._joined:
+            if not self.away:
                 await self.membership.leave()
         except _AWAY as error:
             log("not unregistered", level="warning", reason=str(error))
@@ -195,9 +201,9 @@ class Cluster:
 
     @property
     def end_timeout_s(self) -> float:
-        """How long `end` may take: its last statement, and closing."""
+        """How long `end` may take: releasing, unregistering, and closing."""
         database = self.database
-        return database.connect_timeout_s + 3 * database.statement_timeout_s + 1.0
+        return 2 * database.connect_timeout_s + 4 * database.statement_timeout_s + 1.0
 
     # What it is told.
 
@@ -304,11 +310,7 @@ class Cluster:
 
     async def _apply(self, revision: Revision) -> tuple[str, ...]:
         """A revision was published: run it, or say why not."""
-        config = self.effective(revision.document)
-        if isinstance(config, Problems):
-            problems = tuple(str(problem) for problem in config.items)
-        else:
-            problems = await self._adopt(config)
+        problems = await self._adopt(lambda: self.effective(revision.document))
         if not problems:
             await self._runs(revision.head.number, revision.document)
         self.membership.beat_soon()

@@ -351,11 +351,11 @@ class Node:
             return None
         return Cluster(ground, self.instance_id, adopt=self._adopt, leave=self.drain)
 
-    async def _adopt(self, config: Config) -> tuple[str, ...]:
+    async def _adopt(self, source: Source) -> tuple[str, ...]:
         """Publish what the cluster says; return what stands against it."""
         if self.leaving:
             return ("the node is draining",)
-        return (await self.reloader.reload(lambda: config)).problems
+        return (await self.reloader.reload(source)).problems
 
     def _setting(self) -> Setting:
         node = self.config.static.node

@@ -121,6 +121,17 @@ def test_it_is_no_reentrant_lock(where: Where) -> None:
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("ttl_s", [0, -1.0])
+def test_a_lease_that_does_not_last_is_refused(where: Where, ttl_s: float) -> None:
+    async def play() -> None:
+        async with opened(where()) as store:
+            with pytest.raises(ValueError, match="cannot last"):
+                async with leases(store).hold("job", ttl_s=ttl_s):
+                    pass
+
+    asyncio.run(play())
+
+
 def test_what_the_block_raises_comes_out_as_it_is(where: Where) -> None:
     async def play() -> None:
         async with opened(where()) as store:

@@ -244,6 +244,20 @@ def test_requests_never_notice_that_the_database_hangs(together: Together) -> No
         eventually(lambda: not asked(one)["away"], "it beats again", within_s=10.0)
 
 
+@pytest.mark.parametrize("fault", ["stall", "swallow_answers", "cut"])
+def test_it_leaves_in_order_although_the_database_does_not_answer(
+    together: Together, fault: str
+) -> None:
+    with passage(together.server.port) as way:
+        one = together.start("one", port=way.port)
+        leader(one)
+        getattr(way, fault)()
+        began = time.monotonic()
+        one.signal(signal.SIGTERM)
+        assert one.wait_exit(within_s=20.0) == 0
+        assert time.monotonic() - began < 10.0
+
+
 def test_readiness_includes_the_database_where_the_operator_says_so(together: Together) -> None:
     with passage(together.server.port) as way:
         one = together.start("one", port=way.port, database={"required": True})
