@@ -40,7 +40,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 class _WorkOver(msgspec.Struct, frozen=True):
     token: int
-    error: BaseException | None
+    error: Exception | None
 
 
 class _Close(msgspec.Struct, frozen=True):
@@ -189,12 +189,10 @@ class Campaign:
         self._news.put_nowait(event)
 
     async def _guarded(self, held: Held) -> None:
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             await self._work(held)
-        except asyncio.CancelledError:
-            raise
-        except (Exception, ExceptionGroup) as failure:  # noqa: BLE001 -- told, and others go first
+        except Exception as failure:  # noqa: BLE001 -- told, and others go first
             error = failure
             log("guarded work failed", level="error", lease=held.name, reason=str(failure))
         self._news.put_nowait(_WorkOver(held.token, error))

@@ -16,8 +16,8 @@ import asyncpg
 from loomproxy.cluster.store import ConflictError, FencedError, SchemaError, StoreAwayError
 from loomproxy.config.cluster import Database
 
-IDLE_S: Final = 60.0
-"""How long a connection that nobody needs is kept."""
+IDLE_S: Final = 15.0
+"""How long a connection that nobody needs is kept: beats keep one, what came together others."""
 
 PROOF_OF_LIFE_S: Final = 10.0
 """How often a connection that only listens is asked whether it still stands."""

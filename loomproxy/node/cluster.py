@@ -281,6 +281,16 @@ class Cluster:
     async def _live(self) -> None:
         while not self._joined:
             await self._catch_up()
+        while True:
+            try:
+                await self._take_part()
+            except* Exception as broken:  # noqa: BLE001 -- nothing may end this for good
+                # A mistake of ours, or of a library. It is told; requests never knew of any of it.
+                log("part in the cluster broke", level="error", errors=repr(broken.exceptions))
+            wait_s = self.settings.heartbeat_s
+            await asyncio.sleep(wait_s)  # noqa: TID251 -- before it begins again
+
+    async def _take_part(self) -> None:
         async with asyncio.TaskGroup() as group:
             duties = Duties(
                 self.store,
