@@ -1,8 +1,9 @@
 """What a node says of itself: health, metrics, and all that `loomproxy status` shows."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import structs
 
@@ -10,23 +11,44 @@ import loomproxy
 from loomproxy.core import health
 from loomproxy.core.units import Instant
 from loomproxy.node import status
+from loomproxy.node.cluster import Cluster
+from loomproxy.node.guests import Guests
 from loomproxy.node.http import Reply, as_json
+from loomproxy.node.lifecycle import Gates
 from loomproxy.node.plugin_figures import Plugins, summary
+from loomproxy.node.reload import Reloader
+from loomproxy.node.sockets import Sockets
+from loomproxy.node.supervisor import Supervisor
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
-    from loomproxy.node.control import Node
+class Told(Protocol):
+    """What a node lets its pages see of itself."""
+
+    file: str  # of the configuration; "" when the command line said it all
+    pid: int
+    instance_id: str
+    admin_address: str
+    started_at: Instant
+    gates: Gates
+    sockets: Sockets
+    supervisor: Supervisor
+    reloader: Reloader
+    guests: Guests
+    cluster: Cluster | None  # None: the node is alone
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was told to leave."""
 
 
 class Pages:
     """The pages of one node, made anew each time from what is so then."""
 
-    def __init__(self, node: "Node", plugins: Plugins) -> None:
+    def __init__(self, node: Told, plugins: Plugins) -> None:
         self._node = node
         self._plugins = plugins
 
-    def public(self) -> "dict[bytes, Callable[[], Awaitable[Reply]]]":
+    def public(self) -> dict[bytes, Callable[[], Awaitable[Reply]]]:
         """Those that are for everybody whom the configuration lets ask, by path."""
         return {
             b"/health/live": self._page_live,
