@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     failover.add_argument("--times", type=int, default=20)
     scale = what.add_parser("scaling", help="CPU time per request")
     scale.add_argument("--instances", type=int, nargs="+", default=[1, 2, 3, 5])
-    scale.add_argument("--rate", type=float, default=400.0, help="requests a second, altogether")
+    scale.add_argument("--rate", type=float, default=150.0, help="requests a second, of each")
     scale.add_argument("--seconds", type=float, default=20.0, help="for each number")
     soak = what.add_parser("soak", help="availability under faults")
     soak.add_argument("--minutes", type=float, default=20.0)

@@ -1,6 +1,6 @@
 """What a request costs with 1, 2, 3 … instances: if it costs the same, they scale linearly.
 
-The offered load is the same for each number, and far from what they could carry. What is measured
+The offered load is the same for each instance, and far from what it could carry. What is measured
 is CPU time of all processes of all instances, agreement included, for each request that HAProxy
 sent to them; not what a machine reaches that client, balancer and instances share.
 """
@@ -66,7 +66,7 @@ def _measured(count: int, rate: float, seconds: float) -> Figures:
         time.sleep(seconds / 2)
         idle_s = (cpu_of(instances) - idle_before).total_s
         idle_cpu = idle_s / (time.monotonic() - idle_at)
-        with pace(play.sticky, rate, "/hello") as client:
+        with pace(play.sticky, rate * count, "/hello") as client:
             time.sleep(WARM_UP_S)
             before, began = cpu_of(instances), time.monotonic()
             time.sleep(seconds)

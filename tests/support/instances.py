@@ -26,6 +26,10 @@ CLUSTER: Final[Settings] = {
 }
 
 
+UNHURRIED: Final[Settings] = {"worker_ping_interval": "1s"}
+"""Of the node: its default, where tests ask workers more often."""
+
+
 def says(text: str) -> list[Settings]:
     """Routes that answer everything with a text: it tells which configuration runs."""
     return [{"respond": {"status": 200, "body": text}}]
@@ -48,6 +52,7 @@ class Together:
         self.proxies = proxies
         self.server = server
         self.database = database
+        self._hurried = hurried
         self._database = DATABASE if hurried else {"type": "postgres"}
         self._cluster = CLUSTER if hurried else {}
 
@@ -61,15 +66,11 @@ class Together:
             **more.pop("database", {}),
         }
         cluster = {**self._cluster, **more.pop("cluster", {})}
-        keys = {"routes": says("file"), **more}
-        return self.proxies.prepare(
-            settings(
-                node={"instance_id": name, **(node or {})},
-                database=database,
-                cluster=cluster,
-                **keys,
-            )
-        )
+        keys: Settings = {"routes": says("file"), **more}
+        if cluster:
+            keys["cluster"] = cluster
+        own = {"instance_id": name, **({} if self._hurried else UNHURRIED), **(node or {})}
+        return self.proxies.prepare(settings(node=own, database=database, **keys))
 
     def start(
         self, name: str, *, env: dict[str, str] | None = None, joins: bool = True, **more: Any
