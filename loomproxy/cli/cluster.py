@@ -13,13 +13,11 @@ import click
 from loomproxy.cli.client import Instance, answered, plain
 from loomproxy.cli.operate import instance_options
 from loomproxy.cli.status import table
+from loomproxy.cluster.store import DOCUMENT_BYTES_MAX
 from loomproxy.config.load import read_text
 from loomproxy.process import environment
 
 ROOT: Final = "/api/v1/cluster"
-
-DOCUMENT_BYTES_MAX: Final = 1 << 20
-"""Of a published configuration, as `cluster.store` has it."""
 
 LOOK_EVERY_S: Final = 0.1
 """How often `publish --wait` looks whether all instances run it."""

@@ -19,6 +19,7 @@ has no `database` at all, 405 another method is meant, 409 somebody published in
 document cannot be used, 503 the store is away.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -171,7 +172,8 @@ class ClusterApi:
 
     async def _check(self, cluster: Cluster, text: str) -> None:
         """Refuse what this instance could not run: the others are like it."""
-        config = cluster.effective(text)
+        # In a thread: to read a large document takes longer than a loop should stand still.
+        config = await asyncio.to_thread(cluster.effective, text)
         if isinstance(config, Problems):
             raise Bad(422, *(str(problem) for problem in config.items))
         problems = await self._examine(config.plugins)

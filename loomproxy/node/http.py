@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 import orjson
 
+from loomproxy.cluster.store import DOCUMENT_BYTES_MAX
 from loomproxy.core.http1.framing import chunk, last_chunk
 from loomproxy.core.http1.wire import Limits, Refusal, RequestWire
 from loomproxy.core.hygiene import local_response
@@ -21,7 +22,7 @@ from loomproxy.core.message import RequestHead, RequestPart
 LIMITS: Final = Limits(head_bytes_max=16 << 10, target_bytes_max=4096, body_bytes_max=64 << 10)
 """What one request may bring. Operators' tools send little."""
 
-OPERATORS_LIMITS: Final = msgspec.structs.replace(LIMITS, body_bytes_max=1 << 20)
+OPERATORS_LIMITS: Final = msgspec.structs.replace(LIMITS, body_bytes_max=DOCUMENT_BYTES_MAX)
 """The same where only operators come: they publish a configuration in one piece."""
 
 IDLE_TIMEOUT_S: Final = 30.0

@@ -206,6 +206,23 @@ def test_who_is_cut_off_ends_its_work_before_another_begins(stage: Stage, fault:
         stage.check()
 
 
+@pytest.mark.parametrize("fault", ["stall", "cut"])
+def test_who_was_cut_off_and_goes_on_is_refused_by_the_fence(stage: Stage, fault: str) -> None:
+    with passage(stage.server.port) as way:
+        first = stage.join("a", "stubborn", through=way)
+        first.wait("wrote")
+        old = first.token()
+        second = stage.join("b")
+        getattr(way, fault)()
+        second.wait("wrote", within_s=TTL_S + RETRY_S + SLACK_S)
+        before = len([1 for token, _ in stage.effects() if token == old])
+        way.heal()
+        first.wait("fenced", token=old)
+        second.facts.wait("wrote", count=len(second.facts.all("wrote")) + 10)
+        stage.check()
+        assert len([1 for token, _ in stage.effects() if token == old]) == before
+
+
 @pytest.mark.parametrize("how", ["restart", "crash"])
 def test_a_database_that_comes_back_knows_who_holds_what(stage: Stage, how: str) -> None:
     first = stage.join("a")
