@@ -12,22 +12,27 @@ from tests.support.postgres import postgres
 
 
 @contextlib.contextmanager
-def together() -> Iterator[Together]:
-    """A PostgreSQL, and a way to start instances that share it, with default settings."""
+def together(*, alone: bool = False) -> Iterator[Together]:
+    """A PostgreSQL, and a way to start instances that share it, with default settings.
+
+    `alone`: they do not share it, nor anything else.
+    """
     settings = {"fsync": "on", "synchronous_commit": "on"}
     with postgres(settings=settings) as server, looms("source") as proxies:
-        yield Together(proxies, server, server.database(), hurried=False)
+        yield Together(proxies, server, server.database(), hurried=False, alone=alone)
 
 
 @contextlib.contextmanager
-def behind_balancers(count: int, origin: str = "", **manner: object) -> Iterator[Balanced]:
+def behind_balancers(
+    count: int, origin: str = "", *, alone: bool = False, **manner: object
+) -> Iterator[Balanced]:
     """So many instances behind HAProxy and nginx, as the example has them.
 
     They pass everything on to `origin`, else to one that is made for them.
     """
     with contextlib.ExitStack() as held:
         url = origin or held.enter_context(Origin()).url
-        made = held.enter_context(together())
+        made = held.enter_context(together(alone=alone))
         how = Manner(hurried=False, count=count, **manner)
         yield held.enter_context(balanced(made, url, how))
 

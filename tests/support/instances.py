@@ -43,16 +43,24 @@ def document(text: str, **more: Any) -> str:
 class Together:
     """Instances of one cluster, which do all sooner than by default where they are `hurried`.
 
-    `port`: of something before the database.
+    `alone`: they are none, for comparison: each knows of no database. `port`: of something before
+    the database.
     """
 
     def __init__(
-        self, proxies: Looms, server: Postgres, database: str, *, hurried: bool = True
+        self,
+        proxies: Looms,
+        server: Postgres,
+        database: str,
+        *,
+        hurried: bool = True,
+        alone: bool = False,
     ) -> None:
         self.proxies = proxies
         self.server = server
         self.database = database
         self._hurried = hurried
+        self._alone = alone
         self._database = DATABASE if hurried else {"type": "postgres"}
         self._cluster = CLUSTER if hurried else {}
 
@@ -60,17 +68,15 @@ class Together:
         self, name: str, *, port: int | None = None, node: Settings | None = None, **more: Any
     ) -> Loom:
         """An instance that is not started yet."""
-        database = {
-            **self._database,
-            "dsn": self.server.dsn(self.database, port=port),
-            **more.pop("database", {}),
-        }
-        cluster = {**self._cluster, **more.pop("cluster", {})}
         keys: Settings = {"routes": says("file"), **more}
-        if cluster:
-            keys["cluster"] = cluster
+        database, cluster = keys.pop("database", {}), keys.pop("cluster", {})
+        if not self._alone:
+            dsn = self.server.dsn(self.database, port=port)
+            keys["database"] = {**self._database, "dsn": dsn, **database}
+            if self._cluster or cluster:
+                keys["cluster"] = {**self._cluster, **cluster}
         own = {"instance_id": name, **({} if self._hurried else UNHURRIED), **(node or {})}
-        return self.proxies.prepare(settings(node=own, database=database, **keys))
+        return self.proxies.prepare(settings(node=own, **keys))
 
     def start(
         self, name: str, *, env: dict[str, str] | None = None, joins: bool = True, **more: Any
@@ -78,7 +84,7 @@ class Together:
         """A running instance, on the list already unless it cannot be."""
         loom = self.prepare(name, **more)
         loom.start(env=env)
-        if joins:
+        if joins and not self._alone:
             eventually(lambda: asked(loom)["beats"] > 0, f"{name} on the list")
         return loom
 
