@@ -12,7 +12,7 @@ import click
 
 from loomproxy.cli.client import Instance, answered, plain
 from loomproxy.cli.operate import instance_options
-from loomproxy.cli.status import table
+from loomproxy.cli.status import cluster_lines, table
 from loomproxy.cluster.store import DOCUMENT_BYTES_MAX
 from loomproxy.config.load import read_text
 from loomproxy.process import environment
@@ -70,7 +70,7 @@ def status(at: Instance, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"cluster": known, "instances": instances}, indent=2))
     else:
-        click.echo("\n".join([*overview(known), "", instances_table(instances or [])]))
+        click.echo("\n".join([*cluster_lines(known), "", instances_table(instances or [])]))
     if instances is None:
         answered(answer)
 
@@ -173,23 +173,6 @@ def diff(at: Instance, before: str, after: str) -> None:
         differs = True
         click.echo(line if line.endswith("\n") else f"{line}\n", nl=False)
     sys.exit(1 if differs else 0)
-
-
-def overview(known: Any) -> list[str]:  # JSON
-    """What one instance knows, in lines."""
-    role = "leads" if known["leads"] else "does not lead"
-    store = f"away: {plain(known['away'])}" if known["away"] else f"{known['latency_ms']} ms"
-    lines = [
-        f"this instance  {plain(known['instance_id'])} ({known['incarnation'][:8]}), {role}",
-        f"store          {known['store']}, {store}",
-        f"revision       runs {known['running']}, newest {known['newest']}",
-    ]
-    if known["refused"]:
-        lines.append(f"refused        {known['refused']}")
-        lines += [f"  {plain(problem)}" for problem in known["problems"]]
-    if known["replaced"]:
-        lines.append("replaced       another process uses the name of this instance")
-    return lines
 
 
 def instances_table(found: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from loomproxy.cli.client import Instance
+from loomproxy.cli.client import Instance, plain
 from loomproxy.cli.operate import instance_options
 
 _MINUTE_S = 60
@@ -30,7 +30,26 @@ def text(status: Any) -> str:  # JSON
         blocks.append(_pools(status["pools"]))
     if status.get("plugins"):
         blocks.append(_plugins(status["plugins"]))
+    if status.get("cluster"):
+        blocks.append("\n".join(cluster_lines(status["cluster"])))
     return "\n\n".join(blocks)
+
+
+def cluster_lines(known: Any) -> list[str]:  # JSON
+    """What an instance knows of its cluster; `loomproxy cluster` tells more."""
+    role = "leads" if known["leads"] else "does not lead"
+    store = f"away: {plain(known['away'])}" if known["away"] else f"{known['latency_ms']} ms"
+    lines = [
+        f"this instance  {plain(known['instance_id'])} ({known['incarnation'][:8]}), {role}",
+        f"store          {known['store']}, {store}",
+        f"published      runs {known['running']}, newest {known['newest']}",
+    ]
+    if known["refused"]:
+        lines.append(f"refused        {known['refused']}")
+        lines += [f"  {plain(problem)}" for problem in known["problems"]]
+    if known["replaced"]:
+        lines.append("replaced       another process uses the name of this instance")
+    return lines
 
 
 def _node(node: Any) -> str:  # JSON

@@ -259,6 +259,26 @@ class Cluster:
         """Why the store does not answer; empty: it does."""
         return self.membership.pulse.away if self._joined else self._away
 
+    def overview(self) -> dict[str, object]:
+        """All that operators see of it and that this instance knows without the store."""
+        watch, pulse = self.watch, self.membership.pulse
+        return {
+            "instance_id": self.instance_id,
+            "incarnation": self.incarnation,
+            "store": self.database.type,
+            "away": self.away,
+            "leads": self.leads(),
+            "holds": [held.name for held in self.leases.holding()],
+            "newest": watch.newest,
+            "running": watch.running,
+            "refused": watch.refused,
+            "problems": list(watch.problems),
+            "replaced": pulse.replaced,
+            "beats": pulse.beats,
+            "beats_missed": pulse.missed,
+            "latency_ms": round(pulse.latency_s * 1000, 1),
+        }
+
     def reading(self) -> ClusterReading:
         """For the metrics page."""
         watch, pulse = self.watch, self.membership.pulse

@@ -117,7 +117,7 @@ class ClusterApi:
         match names:
             case []:
                 _expect(head, b"GET")
-                return as_json(200, await _overview(cluster))
+                return as_json(200, cluster.overview())
             case ["revisions", *rest]:
                 return await self._revisions(cluster, rest, head, body)
             case ["leases" | "events" | "instances", *_]:
@@ -206,26 +206,6 @@ async def _others(cluster: Cluster, names: list[str], head: RequestHead) -> Repl
             return as_json(200, {"ok": True})
         case _:
             raise _unknown_page()
-
-
-async def _overview(cluster: Cluster) -> dict[str, object]:
-    watch, pulse = cluster.watch, cluster.membership.pulse
-    return {
-        "instance_id": cluster.instance_id,
-        "incarnation": cluster.incarnation,
-        "store": cluster.database.type,
-        "away": cluster.away,
-        "leads": cluster.leads(),
-        "holds": [held.name for held in cluster.leases.holding()],
-        "newest": watch.newest,
-        "running": watch.running,
-        "refused": watch.refused,
-        "problems": list(watch.problems),
-        "replaced": pulse.replaced,
-        "beats": pulse.beats,
-        "beats_missed": pulse.missed,
-        "latency_ms": round(pulse.latency_s * 1000, 1),
-    }
 
 
 async def _instances(cluster: Cluster) -> list[dict[str, object]]:

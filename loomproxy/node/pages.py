@@ -84,6 +84,7 @@ class Pages:
             "workers": status.workers(self._node.supervisor.slots),
             "pools": status.pools(stats),
             "plugins": [summary(one) for one in self._plugins.beside(stats)],
+            "cluster": self._node.cluster.overview() if self._node.cluster else None,
         }
 
     async def _page_live(self) -> Reply:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loomproxy.cli.status import table, text
+from loomproxy.cli.status import cluster_lines, table, text
 
 ENDPOINT = {
     "address": "http://127.0.0.1:9000",
@@ -98,3 +98,41 @@ def test_plugins_are_shown_in_short() -> None:
     assert heads.split()[:4] == ["PLUGIN", "STATE", "GENERATION", "MODELS"]
     assert line.split() == ["acme", "ready", "3", "2", "1", "5", "40"]
     assert "PLUGIN" not in status(ENDPOINT, plugins=[])
+
+
+KNOWN = {
+    "instance_id": "one",
+    "incarnation": "0123456789abcdef",
+    "store": "postgres",
+    "away": "",
+    "leads": True,
+    "newest": 3,
+    "running": 3,
+    "refused": 0,
+    "problems": [],
+    "replaced": False,
+    "latency_ms": 1.5,
+}
+
+
+def test_what_an_instance_knows_of_its_cluster_is_told_in_lines() -> None:
+    assert cluster_lines(KNOWN) == [
+        "this instance  one (01234567), leads",
+        "store          postgres, 1.5 ms",
+        "published      runs 3, newest 3",
+    ]
+    trouble = {
+        "away": "refused\x1b[2J",
+        "leads": False,
+        "refused": 4,
+        "problems": ["no pool"],
+        "replaced": True,
+    }
+    assert cluster_lines({**KNOWN, **trouble}) == [
+        "this instance  one (01234567), does not lead",
+        "store          postgres, away: refused\\x1b[2J",
+        "published      runs 3, newest 3",
+        "refused        4",
+        "  no pool",
+        "replaced       another process uses the name of this instance",
+    ]
