@@ -3,7 +3,7 @@
 from typing import Final
 
 from loomproxy.cluster.postgres import Connection, Link
-from loomproxy.cluster.postgres_leases import GUARD, hint, take_away_all
+from loomproxy.cluster.postgres_leases import GUARD, hint, serialise, take_away_all
 from loomproxy.cluster.rows import instance_columns, report_columns, view_of
 from loomproxy.cluster.store import (
     LISTED_MAX,
@@ -80,6 +80,7 @@ class PostgresMembers:
     async def register(self, member: Member, report: Report) -> Beat:
         """Put this incarnation on the list, in the place of an earlier one of its instance."""
         async with self._link.unit() as connection:
+            await serialise(connection, self._link.schema, f"instance {member.instance_id}")
             earlier = await connection.fetchval(
                 "DELETE FROM instances WHERE instance_id = $1 OR incarnation = $2 "
                 "RETURNING incarnation",

@@ -22,6 +22,8 @@ from loomproxy.config.cluster import Database
 _DONE: Final = "SELECT version, name FROM schema_migrations ORDER BY version"
 _HAS_TABLE: Final = "SELECT to_regclass('schema_migrations') IS NOT NULL"
 
+_HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
+
 _MADE: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version integer PRIMARY KEY, name text NOT NULL, run_at timestamptz NOT NULL
@@ -89,7 +91,9 @@ class PostgresStore(PostgresLeases, PostgresMembers):
         """Run what is pending: all of it or nothing, one instance at a time."""
         async with self._link.migrating() as connection:
             await serialise(connection, self._link.schema, "migrations")
-            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._link.schema}"')
+            # Where somebody else has made it, we need no right to do so.
+            if not await connection.fetchval(_HAS_SCHEMA, self._link.schema):
+                await connection.execute(f'CREATE SCHEMA "{self._link.schema}"')
             await connection.execute(_MADE)
             steps = pending(migrations("postgres"), await _done(connection))
             for step in steps:

@@ -242,6 +242,12 @@ class Manager:
                 )
                 return (problem,)
             await self.look(asked=provider_type.__eq__)
+            if not disabled and plugin.goal.wish.disabled:
+                problem = (
+                    f"plugins.desired.{provider_type}.enabled is false; expected true for a plugin "
+                    "that is to run. Change the configuration, or publish another one."
+                )
+                return (problem,)
             outcome = await plugin.ask()
             if disabled:
                 await plugin.until_ended(STOP_WAIT_S)

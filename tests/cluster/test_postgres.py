@@ -165,6 +165,35 @@ def test_what_cannot_be_connected_to_is_said(
     asyncio.run(play())
 
 
+def test_a_role_needs_no_more_than_its_schema(server: Postgres, database: str) -> None:
+    role = f"r_{database}"
+    server.sql(f"CREATE ROLE {role} LOGIN")
+    server.sql(f"CREATE SCHEMA mine AUTHORIZATION {role}", database)
+    dsn = server.dsn(database).replace("loom@", f"{role}@")
+
+    async def play() -> None:
+        at = Database(type="postgres", dsn=dsn, schema="mine")
+        async with opened(at) as store:
+            assert (await taken(store, "leader", "a")).token == 1
+        elsewhere = Database(type="postgres", dsn=dsn, schema="theirs")
+        async with opened(elsewhere, migrated=False) as store:
+            with pytest.raises(SchemaError, match="permission denied"):
+                await store.migrate()
+
+    asyncio.run(play())
+
+
+def test_many_that_take_one_name_at_once_leave_one_row(server: Postgres, database: str) -> None:
+    async def play() -> None:
+        at = Database(type="postgres", dsn=server.dsn(database), pool_max=8, lock_timeout_s=5.0)
+        async with opened(at) as store:
+            lives = [store.register(member("one", f"{n:032}"), ACTIVE) for n in range(12)]
+            assert all(beat.known for beat in await asyncio.gather(*lives))
+            assert len(await store.members(60.0)) == 1
+
+    asyncio.run(play())
+
+
 def test_two_schemas_of_one_database_are_two_stores(server: Postgres, database: str) -> None:
     async def play() -> None:
         one = Database(type="postgres", dsn=server.dsn(database), schema="one")

@@ -36,6 +36,9 @@ def test_what_is_wanted_of_a_plugin_is_so_everywhere(together: Together, tmp_pat
     version = plugin(looms[0])["version"]
     assert published(looms[0], wanted(enabled=False), tmp_path) == 0
     all_are(lambda it: it["state"] == "disabled", "it is stopped everywhere")
+    done = looms[0].run("plugins", "enable", "acme", "--admin", f"unix:{looms[0].admin}")
+    assert done.returncode == 1, "what is wanted of all is not changed on one"
+    assert "plugins.desired.acme.enabled is false" in done.stderr
     assert published(looms[0], wanted(version=version, config="eu"), tmp_path) == 0
     all_are(lambda it: it["state"] == "ready" and it["config"] == {"key": "b"}, "it is told that")
     generation = plugin(looms[0])["generations"][0]["number"]
