@@ -128,11 +128,11 @@ def test_a_mistake_in_its_part_is_told_and_it_takes_part_again(
         sound, broken = cluster.membership.beat, asyncio.Event()
 
         async def once() -> None:
-            cluster.membership.beat = sound  # type: ignore[method-assign] # mended
+            cluster.membership.beat = sound  # type: ignore[method-assign] # the sound one is put back
             broken.set()
             raise ZeroDivisionError
 
-        cluster.membership.beat = once  # type: ignore[method-assign] # the mistake
+        cluster.membership.beat = once  # type: ignore[method-assign] # that is the mistake
         cluster.start(Group())
         await broken.wait()
         await until(cluster, lambda: cluster.membership.pulse.beats > 2)
