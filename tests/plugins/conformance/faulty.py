@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socketserver
+import stat
 import subprocess
 import sys
 import threading
@@ -57,6 +58,14 @@ class Refusal(Exception):
         self.status, self.code, self.message = status, code, message
 
 
+def opened_again(path):
+    """Who started it closes the socket once, at a moment of its own: open it after that."""
+    end = time.monotonic() + 5
+    while stat.S_IMODE(path.stat().st_mode) not in (0o600, 0o666) and time.monotonic() < end:
+        time.sleep(0.001)
+    path.chmod(0o666)
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # head and body in one piece
@@ -74,8 +83,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer("POST")
 
     def answer(self, method):
-        if has("open-socket"):  # Again and again: who started it closes it once.
-            Path(os.environ["LOOM_PLUGIN_SOCKET"]).chmod(0o666)
+        if has("open-socket"):
+            opened_again(Path(os.environ["LOOM_PLUGIN_SOCKET"]))
         if has("garbage"):
             self.wfile.write(b"\x00\xff\x1b[31m not HTTP at all\r\n\r\n")
             self.close_connection = True
